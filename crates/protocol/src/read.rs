@@ -1,0 +1,214 @@
+//! What a reader receives: records, and the position to go on from.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    name::{ContainerName, Instance, Namespace, PodName, StreamName},
+    range::position,
+    time::UnixMillis,
+    write::EndReason,
+};
+
+/// One stream as a reader names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StreamRef {
+    /// Container that wrote it.
+    pub container: ContainerName,
+    /// Run of the container.
+    pub instance: Instance,
+    /// Name of the stream.
+    pub stream: StreamName,
+}
+
+/// One line of `application/x-ndjson`, or the data of one server-sent event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Where the bytes come from.
+    #[serde(flatten)]
+    pub source: StreamRef,
+    /// Position of the first byte in its stream.
+    pub offset: u64,
+    /// Number of bytes that the record stands for; a reader goes on from `offset + length`.
+    pub length: u64,
+    /// When the first byte was captured, in milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub time: Option<UnixMillis>,
+    /// What it holds.
+    #[serde(flatten)]
+    pub content: Content,
+}
+
+/// What a record holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Content {
+    /// A line with its newline, or the part of one, in UTF-8.
+    Text(String),
+    /// The same where the bytes are not UTF-8, in base64 (RFC 4648 section 4).
+    Base64(String),
+    /// A remark of Relay's about the bytes, or about their absence.
+    Marker(Marker),
+}
+
+/// A remark of Relay's within a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Marker {
+    /// The writer lost these bytes.
+    Dropped,
+    /// These bytes went to an earlier stream of this name, which is gone.
+    Restarted,
+    /// Not here yet, though later bytes are. They may still come.
+    Gap,
+    /// The stream has ended and these bytes never came.
+    Missing,
+    /// Two different versions of these bytes were written; the one shown began first.
+    Conflict,
+    /// The stored bytes fail their checksum and are not shown.
+    Corrupt,
+    /// The stream is over.
+    End {
+        /// Why.
+        reason: EndReason,
+        /// Exit status of the process.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        exit: Option<u8>,
+    },
+}
+
+/// How far a reader came, per stream: `container/stream@instance:offset`, joined by commas.
+///
+/// It is the `id:` of a server-sent event and the value of `Last-Event-ID`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// Streams and the position after the last byte that was read of each.
+    pub positions: Vec<(StreamRef, u64)>,
+}
+
+/// A text that is not a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a position: send the `id` of the last event as it was received")]
+pub struct CursorError;
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (StreamRef { container, instance, stream }, offset)) in
+            self.positions.iter().enumerate()
+        {
+            let comma = if index == 0 { "" } else { "," };
+            write!(formatter, "{comma}{container}/{stream}@{instance}:{offset}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let entry = |entry: &str| {
+            let (container, rest) = entry.split_once('/')?;
+            let (stream, rest) = rest.split_once('@')?;
+            let (instance, offset) = rest.split_once(':')?;
+            let source = StreamRef {
+                container: container.parse().ok()?,
+                instance: instance.parse().ok()?,
+                stream: stream.parse().ok()?,
+            };
+            Some((source, position(offset).filter(|_| !offset.is_empty())?))
+        };
+        let entries = text.split(',').filter(|_| !text.is_empty());
+        let positions = entries.map(entry).collect::<Option<_>>().ok_or(CursorError)?;
+        Ok(Self { positions })
+    }
+}
+
+/// Answer to `GET /api/namespaces/{ns}/pods`: the pods that have a log, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodList {
+    /// The pods.
+    pub pods: Vec<PodLogs>,
+}
+
+/// What is kept of one pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodLogs {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub pod: PodName,
+    /// Its streams, in the order in which they were created.
+    pub streams: Vec<StreamState>,
+}
+
+/// State of one stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamState {
+    /// Which one.
+    #[serde(flatten)]
+    pub source: StreamRef,
+    /// When it was created.
+    pub created: UnixMillis,
+    /// Durable contiguous end, in bytes; the whole length once it has ended without gaps.
+    pub length: u64,
+    /// Whether and how it ended; absent while it runs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub end: Option<EndReason>,
+    /// Exit status of the process.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exit: Option<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Content, Cursor, Marker, Record, StreamRef};
+    use crate::{time::UnixMillis, write::EndReason};
+    use proptest::prelude::*;
+
+    fn source() -> StreamRef {
+        StreamRef {
+            container: "main".parse().unwrap(),
+            instance: "a1".parse().unwrap(),
+            stream: "std.out".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_record_is_one_flat_object() {
+        let record = Record {
+            source: source(),
+            offset: 7,
+            length: 3,
+            time: Some(UnixMillis(1_000)),
+            content: Content::Text("hi\n".to_owned()),
+        };
+        let text = r#"{"container":"main","instance":"a1","stream":"std.out","offset":7,"length":3,"time":1000,"text":"hi\n"}"#;
+        assert_eq!(serde_json::to_string(&record).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Record>(text).unwrap(), record);
+        let end = Content::Marker(Marker::End { reason: EndReason::Eof, exit: Some(3) });
+        assert_eq!(
+            serde_json::to_string(&end).unwrap(),
+            r#"{"marker":{"kind":"end","reason":"eof","exit":3}}"#
+        );
+    }
+
+    #[test]
+    fn a_cursor_survives_the_header() {
+        let cursor = Cursor { positions: vec![(source(), 9), (source(), u64::MAX)] };
+        assert_eq!(cursor.to_string(), "main/std.out@a1:9,main/std.out@a1:18446744073709551615");
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        assert_eq!("".parse(), Ok(Cursor::default()));
+        for text in ["x", "main/stdout@a1", "main/stdout@a1:", "main/stdout@a1:-1", ","] {
+            assert!(text.parse::<Cursor>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "[a/@:,0-9.]{0,40}") {
+            drop(text.parse::<Cursor>());
+        }
+    }
+}
