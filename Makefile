@@ -1,0 +1,52 @@
+# The one door. `make demo` and `make test` are all that a newcomer needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+MUSL := $(shell uname -m)-unknown-linux-musl
+CARGO := cargo
+
+.PHONY: help
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+
+.PHONY: demo
+demo: build ## Follow the masked log of a real build, in a minute
+	@scripts/demo
+
+.PHONY: test
+test: build ## Run every suite against the release builds
+	@scripts/install test
+	RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) test --workspace --locked
+
+.PHONY: test-long
+test-long: build ## Run every suite in its full length
+	@scripts/install test
+	RELAY_TEST_LONG=1 PROPTEST_CASES=20000 RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) test --workspace --locked
+
+.PHONY: bench
+bench: build ## Measure against peers, as ratios of one run
+	@scripts/install bench
+	@scripts/bench
+
+.PHONY: check
+check: ## Format, lints, docs, licences, layers and house rules
+	@scripts/install check
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --document-private-items --locked --quiet
+	@scripts/check
+
+.PHONY: build
+build: ## Leave release builds of the programs in bin/
+	@scripts/install build
+	$(CARGO) build --release --locked -p relay-log-service -p relay-cli
+	$(CARGO) build --release --locked -p relay-entrypoint --target $(MUSL)
+	@mkdir -p bin
+	@install -m 755 $(TARGET_DIR)/release/{relay-log-service,relay} $(TARGET_DIR)/$(MUSL)/release/entrypoint bin/
+
+.PHONY: clean
+clean: ## Remove what was built
+	$(CARGO) clean
+	rm -rf bin .relay
