@@ -1,1 +1,4 @@
-//! Harness.
+//! Harness of the black-box tests: real binaries, real sockets, real files.
+
+pub mod measure;
+pub mod program;
