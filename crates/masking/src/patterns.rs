@@ -9,9 +9,9 @@ pub const MIN_VALUE_BYTES: usize = 6;
 /// Longest value that is masked. As many bytes may have to be held back; keys and certificates
 /// have a few KiB.
 pub const MAX_VALUE_BYTES: usize = 64 << 10;
-/// Most bytes that all patterns may have together; the automaton takes about 30 times as much
-/// memory. An environment has at most 2 MiB.
-pub const MAX_TOTAL_BYTES: usize = 4 << 20;
+/// Most bytes that all patterns may have together: as many as one Kubernetes Secret. The automaton
+/// takes about 70 times as much memory (measured with random bytes, the worst case).
+pub const MAX_TOTAL_BYTES: usize = 1 << 20;
 
 /// The secrets to mask. Built once, shared by all streams.
 pub struct Patterns {
