@@ -19,7 +19,7 @@ const MAX_DFA_BYTES: usize = 2 << 10;
 pub(crate) struct Engine {
     automaton: Kind,
     start: StateID,
-    /// Length of the longest live proper prefix in a state; 0 if absent.
+    /// See [`Engine::live`]; 0 if absent.
     live: HashMap<StateID, usize>,
     skip: Skip,
 }
@@ -61,7 +61,7 @@ impl Engine {
     }
 
     /// Length of the longest end of the text seen so far that a pattern begins with and goes on
-    /// from.
+    /// from; 0 if all of that end belongs to an occurrence that was told of.
     pub(crate) fn live(&self, state: State) -> usize {
         self.live.get(&state.0).copied().unwrap_or(0)
     }
@@ -104,14 +104,8 @@ fn start(automaton: &impl Automaton) -> StateID {
     automaton.start_state(Anchored::No).expect("an automaton is built with its unanchored start")
 }
 
-fn walk(automaton: &impl Automaton, bytes: &[u8]) -> StateID {
-    bytes
-        .iter()
-        .fold(start(automaton), |state, byte| automaton.next_state(Anchored::No, state, *byte))
-}
-
-/// A state stands for the longest end of the text that is a beginning of a pattern. Unless that is
-/// a whole pattern which no other goes on from: there, what is alive lies further inside.
+/// A state stands for the longest end of the text that is a beginning of a pattern. Where that is a
+/// whole pattern which no other goes on from, what is alive lies within that occurrence.
 fn live(automaton: &impl Automaton, values: &[Vec<u8>]) -> HashMap<StateID, usize> {
     let mut live = HashMap::new();
     for value in values {
@@ -119,16 +113,6 @@ fn live(automaton: &impl Automaton, values: &[Vec<u8>]) -> HashMap<StateID, usiz
         for (index, byte) in value[..value.len() - 1].iter().enumerate() {
             state = automaton.next_state(Anchored::No, state, *byte);
             live.insert(state, index + 1);
-        }
-    }
-    let mut by_length: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
-    by_length.sort_by_key(|value| value.len());
-    for value in by_length {
-        let whole = walk(automaton, value);
-        if !live.contains_key(&whole)
-            && let Some(length) = live.get(&walk(automaton, &value[1..])).copied()
-        {
-            live.insert(whole, length);
         }
     }
     live
