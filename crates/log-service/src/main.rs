@@ -1,3 +1,3 @@
-//! Work in progress.
+//! Keeps log streams and serves them.
 
 fn main() {}

@@ -1,0 +1,1 @@
+//! Memory for bytes that are not yet stored.

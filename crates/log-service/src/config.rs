@@ -1,0 +1,1 @@
+//! Flags and environment, and what they mean.
