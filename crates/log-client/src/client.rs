@@ -1,14 +1,26 @@
 //! The interface for a program that has bytes to deliver.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use relay_protocol::{
-    name::{ContainerName, Namespace, PodName, StreamName},
+    name::{ContainerName, Instance, Namespace, PodName, StreamName},
     time::UnixMillis,
-    write::EndReason,
+    write::{CreateStream, EndReason},
+};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout, timeout_at},
 };
 
-use crate::url::ServiceUrl;
+use crate::{
+    stream::{Account, delivery::Delivery},
+    transport::{Courier, Transport},
+    uploader::{self, Shared},
+    url::ServiceUrl,
+};
+
+/// Time kept at the end of a budget for markers and ends: some round trips.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Where to deliver and as whom.
 #[derive(Clone, Debug)]
@@ -53,41 +65,144 @@ pub enum StartError {
 /// # Errors
 ///
 /// [`StartError`] when delivery can never work.
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
 pub fn start(
     settings: Settings,
     streams: &[StreamName],
 ) -> Result<(LogClient, Vec<StreamWriter>), StartError> {
-    let _ = settings;
-    Ok((LogClient {}, streams.iter().map(|_| StreamWriter {}).collect()))
+    if settings.url.is_remote() && settings.ca_file.is_none() {
+        return Err(StartError::NoCa { url: settings.url.to_string() });
+    }
+    let creations = creations(&settings, streams)?;
+    let Settings { url, token_file, ca_file, block_max, ring_bytes, .. } = settings;
+    let courier = Courier::new(Transport::new(url, token_file, ca_file), creations);
+    let delivery = Delivery::new(streams.len(), ring_bytes, block_max);
+    let shared = Arc::new(Shared::new(delivery));
+    let uploader = tokio::spawn(uploader::run(Arc::clone(&shared), Arc::new(courier)));
+    let writer = |stream| StreamWriter { shared: Arc::clone(&shared), stream };
+    let writers = (0..streams.len()).map(writer).collect();
+    Ok((LogClient { shared, names: streams.to_vec(), uploader: Uploader(uploader) }, writers))
+}
+
+/// One creation per stream, all of one instance and one writer.
+fn creations(settings: &Settings, streams: &[StreamName]) -> Result<Vec<CreateStream>, StartError> {
+    let random = || {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(StartError::Random)?;
+        Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+    };
+    let instance: Instance =
+        random()?.parse().expect("32 hexadecimal digits are an instance's name");
+    let writer: String = random()?;
+    let creation = |name: &StreamName| CreateStream {
+        name: name.clone(),
+        container: Some(settings.container.clone()),
+        instance: Some(instance.clone()),
+        writer: Some(writer.clone()),
+        namespace: Some(settings.namespace.clone()),
+        pod: Some(settings.pod.clone()),
+        pod_uid: None,
+    };
+    Ok(streams.iter().map(creation).collect())
 }
 
 /// Writes one stream.
 #[derive(Debug)]
-pub struct StreamWriter {}
+pub struct StreamWriter {
+    shared: Arc<Shared>,
+    stream: usize,
+}
 
 impl StreamWriter {
     /// Takes the next masked bytes.
+    ///
+    /// Waits while the ring is full, at most `block_max` since the service last took something;
+    /// then the oldest chunk that was never sent is dropped and marked. Cancelled half-way, a part
+    /// of the bytes is taken. After [`LogClient::finish`] bytes vanish unread.
     pub async fn write(&mut self, bytes: &[u8], captured: UnixMillis) {
-        let _ = (bytes, captured);
-        std::future::ready(()).await;
+        let began = Instant::now();
+        let mut rest = bytes;
+        loop {
+            let room = self.shared.room().notified();
+            let now = Instant::now();
+            let (taken, deadline) = self.shared.change(|delivery| {
+                let taken = delivery.write(self.stream, rest, captured, now);
+                (taken, (taken < rest.len()).then(|| delivery.blocked_until(began, now)))
+            });
+            rest = rest.get(taken..).unwrap_or_default();
+            let Some(deadline) = deadline else { return };
+            if deadline <= now || timeout_at(deadline, room).await.is_err() {
+                self.shared.lock().drop_oldest(now);
+            }
+        }
     }
 
     /// No more bytes will come. Dropping the writer says the same.
-    pub fn close(self) {}
+    pub fn close(self) {
+        drop(self);
+    }
 }
 
-/// Delivery of all streams of one container.
+impl Drop for StreamWriter {
+    fn drop(&mut self) {
+        self.shared.change(|delivery| delivery.close(self.stream));
+    }
+}
+
+/// Delivery of all streams of one container. Dropped without [`finish`](Self::finish), it stops
+/// at once.
 #[derive(Debug)]
-pub struct LogClient {}
+pub struct LogClient {
+    shared: Arc<Shared>,
+    names: Vec<StreamName>,
+    uploader: Uploader,
+}
+
+/// The uploader's task, which ends with its owner.
+#[derive(Debug)]
+struct Uploader(JoinHandle<()>);
+
+impl Drop for Uploader {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 impl LogClient {
-    /// From now on everything is stored at once.
-    pub fn hurry(&self) {}
+    /// From now on everything is stored at once, here and at the service.
+    pub fn hurry(&self) {
+        self.shared.change(Delivery::hurry);
+    }
 
-    /// Waits until all is delivered and ended, at most `budget`.
-    pub async fn finish(self, outcome: Outcome, budget: Duration) -> Report {
-        let _ = (outcome, budget);
-        std::future::ready(Report { streams: Vec::new() }).await
+    /// Waits until all is delivered and every stream is ended, at most `budget`.
+    ///
+    /// Streams that are still open are closed. All are created before one is ended. For the last
+    /// quarter of the budget, at most a second, what was never sent is marked instead, so that the
+    /// service learns of the end.
+    pub async fn finish(mut self, outcome: Outcome, budget: Duration) -> Report {
+        self.shared.change(|delivery| delivery.finish(outcome));
+        self.shared.room().notify_waiters();
+        let reserve = (budget / 4).min(LAST_WORDS);
+        let uploader = &mut self.uploader.0;
+        if timeout(budget - reserve, &mut *uploader).await.is_err() {
+            self.shared.change(|delivery| delivery.give_up(Instant::now()));
+            // What is not told by now is in the report.
+            drop(timeout(reserve, uploader).await);
+        }
+        self.report()
+    }
+
+    fn report(&self) -> Report {
+        let delivery = self.shared.lock();
+        let streams = self.names.iter().zip(delivery.accounts()).map(|(name, account)| {
+            let Account { read, delivered, dropped, ended } = account;
+            let undelivered = read - delivered - dropped;
+            StreamReport { name: name.clone(), read, delivered, dropped, undelivered, ended }
+        });
+        Report { streams: streams.collect() }
     }
 }
 

@@ -6,6 +6,9 @@
 //! [`client`] joins the two on one thread.
 
 pub mod client;
+mod stream;
+mod transport;
+mod uploader;
 pub mod url;
 
 pub use client::{

@@ -70,6 +70,11 @@ impl ServiceUrl {
         &self.endpoint
     }
 
+    /// Whether it crosses a network: over TLS, with HTTP/2 if the service has it.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Tls(_))
+    }
+
     pub(crate) fn base(&self) -> &str {
         &self.base
     }
