@@ -187,7 +187,7 @@ impl LogClient {
         self.shared.room().notify_waiters();
         let reserve = (budget / 4).min(LAST_WORDS);
         let uploader = &mut self.uploader.0;
-        if timeout(budget - reserve, &mut *uploader).await.is_err() {
+        if timeout(budget.saturating_sub(reserve), &mut *uploader).await.is_err() {
             self.shared.change(|delivery| delivery.give_up(Instant::now()));
             // What is not told by now is in the report.
             drop(timeout(reserve, uploader).await);

@@ -149,8 +149,12 @@ impl LogStream {
         self.identity.current().is_some()
     }
 
-    /// When the oldest bytes came that may be dropped.
+    /// When the oldest bytes came that may be dropped. None may once the end is told: it holds the
+    /// checksum of all of them.
     pub(crate) fn oldest_unsent(&self) -> Option<Instant> {
+        if matches!(self.end, End::InFlight(..) | End::Taken(_)) {
+            return None;
+        }
         let sealed = self.parts.iter().find(|part| part.is_unsent_data());
         match sealed.map(|part| &part.content) {
             Some(Content::Data(chunk)) => Some(chunk.opened),
@@ -251,8 +255,7 @@ impl LogStream {
     fn created(&mut self, new: NewId, now: Instant) {
         let found = new.found;
         self.identity.got(new, now);
-        let Settled { stored, marked, crc: _ } = self.parts.settled();
-        if found == Found::New && stored + marked > 0 {
+        if found == Found::New {
             self.identity.distrust_earlier();
             self.parts.restart();
             if let End::Taken(outcome) = self.end {
@@ -269,13 +272,14 @@ impl LogStream {
         };
         if self.identity.ask_failed(now, jitter) {
             self.backoff.failed(now, jitter, pace);
-            after.into_iter().for_each(|after| self.backoff.asked_to_wait(now, after));
+            self.backoff.asked_to_wait(now, after);
         }
     }
 
-    /// What a stream said that is gone does not count: ask again.
+    /// What a stream said that is gone does not count: ask again. While it is not known whether the
+    /// stream is gone, nothing counts.
     fn judged(&self, version: Version, answer: Answer) -> Answer {
-        if self.identity.trusts(version) {
+        if self.is_created() && self.identity.trusts(version) {
             return answer;
         }
         Answer::Gone
@@ -295,7 +299,7 @@ impl LogStream {
             }
             Answer::Retry(Retry { after, reach: _, jitter }) => {
                 self.backoff.failed(now, *jitter, pace);
-                after.iter().for_each(|after| self.backoff.asked_to_wait(now, *after));
+                self.backoff.asked_to_wait(now, *after);
             }
         }
     }
@@ -320,7 +324,7 @@ impl LogStream {
     }
 
     fn requeue(&mut self, ring: &mut Ring, index: usize, answer: &Answer) {
-        let lost = matches!(answer, Answer::Retry(Retry { reach: Reach::Unknown, .. }));
+        let lost = !matches!(answer, Answer::Retry(Retry { reach: Reach::NotDone, .. }));
         let part = self.parts.get_mut(index);
         let fate = match part.progress {
             Progress::InFlight(fate) | Progress::Queued(fate) if !lost => fate,

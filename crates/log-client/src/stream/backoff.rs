@@ -43,11 +43,12 @@ impl Backoff {
         let longest = if pace == Pace::Hurry { LONGEST_IN_HURRY } else { LONGEST };
         let ceiling = SHORTEST.saturating_mul(1 << self.failures.min(10)).min(longest);
         let share = f64::from(jitter) / f64::from(u32::MAX);
-        self.pause = Some(now + SHORTEST + (ceiling - SHORTEST).mul_f64(share));
+        self.pause = Some(now + SHORTEST + ceiling.saturating_sub(SHORTEST).mul_f64(share));
     }
 
-    pub(super) fn asked_to_wait(&mut self, now: Instant, delay: Duration) {
-        self.retry_after = self.retry_after.max(Some(now + delay.min(LONGEST_RETRY_AFTER)));
+    pub(super) fn asked_to_wait(&mut self, now: Instant, delay: Option<Duration>) {
+        let until = delay.map(|delay| now + delay.min(LONGEST_RETRY_AFTER));
+        self.retry_after = self.retry_after.max(until);
     }
 
     pub(super) fn succeeded(&mut self) {
@@ -104,11 +105,11 @@ mod tests {
         let now = Instant::now();
         let mut backoff = Backoff::default();
         backoff.failed(now, 0, Pace::Normal);
-        backoff.asked_to_wait(now, Duration::from_secs(30));
-        backoff.asked_to_wait(now, Duration::from_secs(1));
+        backoff.asked_to_wait(now, Some(Duration::from_secs(30)));
+        backoff.asked_to_wait(now, Some(Duration::from_secs(1)));
         backoff.hurry();
         assert_eq!(backoff.gate(now), Some(now + Duration::from_secs(30)));
-        backoff.asked_to_wait(now, Duration::MAX);
+        backoff.asked_to_wait(now, Some(Duration::MAX));
         assert!(backoff.gate(now).is_some());
     }
 }
