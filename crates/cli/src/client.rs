@@ -1,0 +1,258 @@
+//! Requests to the log service.
+
+use std::{error::Error, fs, path::PathBuf, time::Duration};
+
+use relay_protocol::{
+    header::PROBLEM,
+    name::{Namespace, PodName},
+    problem::Problem,
+    read::{PodList, PodLogs},
+};
+use reqwest::{
+    Certificate, RequestBuilder, Response, StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+    redirect::Policy,
+};
+use serde_json::from_slice;
+
+use crate::{service_url::ServiceUrl, terminal::plain};
+
+/// A service that takes longer to accept a connection is not reachable.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a list may take.
+const LIST_TIMEOUT: Duration = Duration::from_mins(1);
+/// How soon a peer that vanished is noticed while a log is silent.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Which service, and as whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    pub(crate) url: ServiceUrl,
+    /// Read anew for every request: tokens are renewed in place.
+    pub(crate) token_file: Option<PathBuf>,
+    /// Certificates (PEM) that alone may vouch for the service; the system's if absent.
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// A client of one log service.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    service: Service,
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// A file that a flag names is missing or unreadable.
+    #[error("failed to read the {what} {}", path.display())]
+    File {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file that a flag names holds something else.
+    #[error("{} is not a {what}", path.display())]
+    Content { what: &'static str, path: PathBuf },
+    /// No certificate could vouch for the service.
+    #[error(
+        "failed to prepare TLS: {reason}. Name the certificates of the service's CA with --ca-file or RELAY_CA_FILE"
+    )]
+    Tls { reason: String },
+    /// Nobody answers there.
+    #[error(
+        "cannot connect to the log service at {url}: {reason}. Start it there, or give its address with --log-url or RELAY_LOG_URL"
+    )]
+    Connect { url: String, reason: String },
+    /// The connection broke.
+    #[error("the connection to the log service at {url} broke: {reason}")]
+    Broken { url: String, reason: String },
+    /// The service said no.
+    #[error("{detail}")]
+    Refused { status: StatusCode, detail: String },
+    /// Something else listens there.
+    #[error("what answers at {url} is not a log service: {what}")]
+    Foreign { url: String, what: String },
+}
+
+impl ClientError {
+    /// Whether the same request may succeed later.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Broken { .. } => true,
+            Self::Refused { status, .. } => {
+                status.is_server_error()
+                    || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(status)
+            }
+            Self::File { .. } | Self::Content { .. } | Self::Tls { .. } | Self::Foreign { .. } => {
+                false
+            }
+        }
+    }
+
+    /// Whether the service said that there is no such thing.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
+    }
+}
+
+impl Client {
+    /// Prepares a client; nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::File`], [`ClientError::Content`] and [`ClientError::Tls`].
+    pub(crate) fn new(service: Service) -> Result<Self, ClientError> {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("relay/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_keepalive(KEEPALIVE)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .http2_keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        // Without certificates a client cannot be built, though plain HTTP needs none.
+        let builder = match (&service.ca_file, service.url.is_encrypted()) {
+            (_, false) => builder.tls_certs_only([]).no_proxy(),
+            (None, true) => builder,
+            (Some(path), true) => builder.tls_certs_only(certificates(path)?),
+        };
+        let builder = match service.url.socket() {
+            Some(path) => builder.unix_socket(path.as_path()),
+            None => builder,
+        };
+        let http =
+            builder.build().map_err(|error| ClientError::Tls { reason: root_cause(&error) })?;
+        Ok(Self { http, service })
+    }
+
+    /// Address of a resource of the service.
+    pub(crate) fn resource(&self, segments: &[&str]) -> Url {
+        self.service.url.resource(segments)
+    }
+
+    /// A request for a resource, to be completed and [sent](Self::send).
+    pub(crate) fn get(&self, resource: Url) -> RequestBuilder {
+        self.http.get(resource)
+    }
+
+    /// Sends a request with the token.
+    ///
+    /// # Errors
+    ///
+    /// All of [`ClientError`].
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let request = match self.token()? {
+            Some(token) => request.header(AUTHORIZATION, token),
+            None => request,
+        };
+        let response = request.send().await.map_err(|error| self.failed(&error))?;
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(self.refused(response).await)
+        }
+    }
+
+    /// The pods of a namespace that have a log.
+    ///
+    /// # Errors
+    ///
+    /// All of [`ClientError`].
+    pub(crate) async fn pods(&self, namespace: &Namespace) -> Result<PodList, ClientError> {
+        self.list(&["api", "namespaces", namespace.as_str(), "pods"]).await
+    }
+
+    /// What is kept of one pod.
+    ///
+    /// # Errors
+    ///
+    /// All of [`ClientError`].
+    pub(crate) async fn pod(
+        &self,
+        namespace: &Namespace,
+        pod: &PodName,
+    ) -> Result<PodLogs, ClientError> {
+        self.list(&["api", "namespaces", namespace.as_str(), "pods", pod.as_str()]).await
+    }
+
+    /// An error of the connection, after the answer began.
+    pub(crate) fn failed(&self, error: &reqwest::Error) -> ClientError {
+        let (url, reason) = (self.service.url.to_string(), root_cause(error));
+        if error.is_connect() {
+            ClientError::Connect { url, reason }
+        } else {
+            ClientError::Broken { url, reason }
+        }
+    }
+
+    /// The answer makes no sense.
+    pub(crate) fn foreign(&self, what: impl Into<String>) -> ClientError {
+        ClientError::Foreign { url: self.service.url.to_string(), what: what.into() }
+    }
+
+    async fn list<T: serde::de::DeserializeOwned>(
+        &self,
+        segments: &[&str],
+    ) -> Result<T, ClientError> {
+        let response = self.send(self.get(self.resource(segments)).timeout(LIST_TIMEOUT)).await?;
+        let body = response.bytes().await.map_err(|error| self.failed(&error))?;
+        from_slice(&body).map_err(|error| self.foreign(format!("its list is malformed ({error})")))
+    }
+
+    fn token(&self) -> Result<Option<HeaderValue>, ClientError> {
+        let Some(path) = &self.service.token_file else { return Ok(None) };
+        let text = read("token file", path)?;
+        let token =
+            std::str::from_utf8(&text).ok().map(str::trim).filter(|token| !token.is_empty());
+        let mut header = token
+            .and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok())
+            .ok_or_else(|| ClientError::Content {
+                what: "file with a token",
+                path: path.clone(),
+            })?;
+        header.set_sensitive(true);
+        Ok(Some(header))
+    }
+
+    async fn refused(&self, response: Response) -> ClientError {
+        let status = response.status();
+        let is_problem = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|media| media.as_bytes().starts_with(PROBLEM.as_bytes()));
+        let body = response.bytes().await.unwrap_or_default();
+        let Some(problem) = is_problem.then(|| from_slice::<Problem>(&body).ok()).flatten() else {
+            return self.foreign(format!("it says {status}"));
+        };
+        let mut detail = plain(&problem.detail.unwrap_or(problem.title));
+        if status == StatusCode::UNAUTHORIZED && self.service.token_file.is_none() {
+            detail.push_str(" (give a token with --token-file or RELAY_TOKEN_FILE; `relay token mint --read` makes one)");
+        }
+        ClientError::Refused { status, detail }
+    }
+}
+
+fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, ClientError> {
+    Certificate::from_pem_bundle(&read("CA file", path)?)
+        .ok()
+        .filter(|certificates| !certificates.is_empty())
+        .ok_or_else(|| ClientError::Content {
+            what: "file with certificates (PEM)",
+            path: path.clone(),
+        })
+}
+
+fn read(what: &'static str, path: &PathBuf) -> Result<Vec<u8>, ClientError> {
+    fs::read(path).map_err(|source| ClientError::File { what, path: path.clone(), source })
+}
+
+/// The innermost error says what happened; those around it say who asked.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    plain(&cause.to_string())
+}

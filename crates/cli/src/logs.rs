@@ -1,0 +1,136 @@
+//! `relay logs`: reads one pod's log, and goes on where the connection broke.
+
+mod reader;
+mod retry;
+mod session;
+
+use std::{cell::Cell, convert::Infallible, time::Duration};
+
+use relay_protocol::name::{Namespace, PodName};
+use tokio::time::sleep;
+
+use crate::{
+    client::{Client, ClientError},
+    lines::TooLong,
+    output::{Output, WriteError},
+    position::Selection,
+    render::{Form, Screen},
+};
+use session::Session;
+
+/// How long a log may be silent before the service is asked whether it has begun.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a service may be silent in the middle of a log that is not followed.
+const STALL: Duration = Duration::from_mins(1);
+
+/// What to read.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) namespace: Namespace,
+    pub(crate) pod: PodName,
+    pub(crate) selection: Selection,
+    pub(crate) runs: Runs,
+    /// Whether to go on as the log grows.
+    pub(crate) follow: bool,
+    /// Only this many of the last lines.
+    pub(crate) tail: Option<u64>,
+    pub(crate) since: Option<Since>,
+    pub(crate) print: Print,
+}
+
+/// Which runs of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runs {
+    /// All, in order.
+    All,
+    /// The one before the last.
+    BeforeLast,
+}
+
+/// Only lines captured since then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Since {
+    /// As it was given: a duration counts by the service's clock.
+    pub(crate) text: String,
+    /// The same as a time, for when the connection is made again.
+    pub(crate) time: jiff::Timestamp,
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Print {
+    /// The exact bytes of one stream.
+    Raw,
+    /// All streams.
+    Records(Form),
+}
+
+/// Why a log could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogsError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("no log of {what}: `relay ls -n {namespace}` lists the pods that have one")]
+    NoLog { what: String, namespace: Namespace },
+    #[error("the answer of the log service ended within a record")]
+    Cut,
+    #[error("the log service said nothing for {} s", STALL.as_secs())]
+    Stalled,
+    #[error("the connection broke after {received} bytes, and the service cannot go on from there")]
+    NotResumable { received: u64 },
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+    #[error("the log service sent something that is not a record")]
+    Record(#[from] serde_json::Error),
+    #[error(transparent)]
+    Output(#[from] WriteError),
+}
+
+impl LogsError {
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Client(error) => error.is_retryable(),
+            Self::Cut => true,
+            Self::NoLog { .. }
+            | Self::Stalled
+            | Self::NotResumable { .. }
+            | Self::TooLong(_)
+            | Self::Record(_)
+            | Self::Output(_) => false,
+        }
+    }
+}
+
+/// Prints a log to its end.
+///
+/// # Errors
+///
+/// All of [`LogsError`]. While following, a broken connection is made again until the service
+/// refuses.
+pub(crate) async fn run(
+    client: &Client,
+    request: &Request,
+    screen: Screen,
+) -> Result<(), LogsError> {
+    let begun = Cell::new(!request.follow);
+    tokio::select! {
+        result = Session::new(client, request, screen, &begun).read() => result,
+        never = announce(client, request, &begun) => match never {},
+    }
+}
+
+/// Says that a log has not begun, if so.
+async fn announce(client: &Client, request: &Request, begun: &Cell<bool>) -> Infallible {
+    sleep(PATIENCE).await;
+    if !begun.get() && is_unknown(client, request).await && !begun.get() {
+        Output::new().tell(&format!("waiting for the log of {} to begin…", request.pod)).await;
+    }
+    std::future::pending().await
+}
+
+async fn is_unknown(client: &Client, request: &Request) -> bool {
+    match client.pod(&request.namespace, &request.pod).await {
+        Ok(pod) => pod.streams.is_empty(),
+        Err(error) => error.is_not_found(),
+    }
+}

@@ -1,0 +1,182 @@
+//! Connects, prints, and connects again.
+
+use std::{cell::Cell, future::pending};
+
+use bytes::Bytes;
+use reqwest::{Response, StatusCode, Url};
+use tokio::time::sleep;
+
+use super::{LogsError, Print, Request, Runs, STALL, reader::Reader, retry::Retry};
+use crate::{
+    client::{Client, ClientError},
+    output::Output,
+    position::has_ended,
+    render::{Form, Printed, Screen},
+};
+
+/// Attempts without an answer before the user is told.
+const QUIET_ATTEMPTS: u32 = 2;
+
+/// Reading of one log, over all its connections.
+pub(super) struct Session<'a> {
+    client: &'a Client,
+    request: &'a Request,
+    reader: Reader,
+    output: Output,
+    retry: Retry,
+    connections: u64,
+    /// Set as soon as anything of the log arrives.
+    begun: &'a Cell<bool>,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        client: &'a Client,
+        request: &'a Request,
+        screen: Screen,
+        begun: &'a Cell<bool>,
+    ) -> Self {
+        Self {
+            client,
+            request,
+            reader: Reader::new(request.print, screen),
+            output: Output::new(),
+            retry: Retry::default(),
+            connections: 0,
+            begun,
+        }
+    }
+
+    /// Reads to the end of the log.
+    pub(super) async fn read(mut self) -> Result<(), LogsError> {
+        self.prepare().await?;
+        loop {
+            match self.connection().await {
+                Ok(()) if !self.request.follow || self.is_over().await => return Ok(()),
+                Ok(()) => {}
+                Err(error) if self.may_go_on(&error) => {}
+                Err(error) => return Err(error),
+            }
+            if self.retry.wait().await == QUIET_ATTEMPTS {
+                self.output
+                    .tell("the log service does not answer any more; trying until it does…")
+                    .await;
+            }
+        }
+    }
+
+    async fn prepare(&mut self) -> Result<(), LogsError> {
+        if !self.request.follow || self.request.tail.is_none() {
+            return Ok(());
+        }
+        match self.client.pod(&self.request.namespace, &self.request.pod).await {
+            Ok(pod) => self.reader.begin_behind(&pod, &self.request.selection),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// One connection, to its orderly end.
+    async fn connection(&mut self) -> Result<(), LogsError> {
+        let mut response = self.open().await?;
+        self.connections += 1;
+        self.reader.check(&response)?;
+        let mut printed = Printed::default();
+        while let Some(chunk) = self.next(&mut response).await? {
+            self.begun.set(true);
+            self.retry.reset();
+            let taken = self.reader.take(&chunk, &mut printed);
+            // What came before a malformed record is good.
+            self.output.print(&mut printed).await?;
+            taken?;
+        }
+        if self.reader.is_cut() { Err(LogsError::Cut) } else { Ok(()) }
+    }
+
+    async fn next(&self, response: &mut Response) -> Result<Option<Bytes>, LogsError> {
+        let stall =
+            async { if self.request.follow { pending().await } else { sleep(STALL).await } };
+        tokio::select! {
+            chunk = response.chunk() => Ok(chunk.map_err(|error| self.client.failed(&error))?),
+            () = stall => Err(LogsError::Stalled),
+        }
+    }
+
+    /// Asks for the log, from where the reader is.
+    async fn open(&mut self) -> Result<Response, LogsError> {
+        let resumes = self.connections > 0;
+        let headers = if resumes { self.reader.resume() } else { self.reader.first_headers() };
+        let request = self.client.get(self.address()).headers(headers);
+        self.client
+            .send(request)
+            .await
+            .map_err(|error| if error.is_not_found() { no_log(self.request) } else { error.into() })
+    }
+
+    fn address(&self) -> Url {
+        let resumes = self.connections > 0;
+        let Request { namespace, pod, selection, runs, follow, tail, since, print } = self.request;
+        let segments = ["api", "namespaces", namespace.as_str(), "pods", pod.as_str(), "logs"];
+        let mut url = self.client.resource(&segments);
+        let since = since
+            .as_ref()
+            .map(|since| if resumes { since.time.to_string() } else { since.text.clone() });
+        let parameters = [
+            ("container", selection.container.as_ref().map(ToString::to_string)),
+            ("stream", selection.stream.as_ref().map(ToString::to_string)),
+            ("previous", (*runs == Runs::BeforeLast).then(|| "true".to_owned())),
+            ("follow", follow.then(|| "true".to_owned())),
+            // Later connections go on from a position; the last lines were read by the first.
+            ("tail", tail.filter(|_| !resumes).map(|lines| lines.to_string())),
+            ("since", since),
+            ("timestamps", (*print == Print::Records(Form::Timestamps)).then(|| "true".to_owned())),
+        ];
+        for (name, value) in parameters {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, &value);
+            }
+        }
+        url
+    }
+
+    /// Whether an orderly end of the answer is the end of the log: the service may be stopping.
+    async fn is_over(&self) -> bool {
+        if self.reader.has_seen_the_end() {
+            return true;
+        }
+        let pod = self.client.pod(&self.request.namespace, &self.request.pod).await;
+        pod.is_ok_and(|pod| has_ended(&pod, &self.request.selection))
+    }
+
+    fn may_go_on(&self, error: &LogsError) -> bool {
+        let is_behind_the_end = matches!(
+            error,
+            LogsError::Client(ClientError::Refused {
+                status: StatusCode::RANGE_NOT_SATISFIABLE,
+                ..
+            })
+        );
+        let is_countable = match self.reader {
+            // Bytes are counted from the first; which one that was is not known with these.
+            Reader::Raw { received: 1.. } => {
+                self.request.tail.is_none() && self.request.since.is_none()
+            }
+            _ => true,
+        };
+        self.request.follow
+            && self.connections > 0
+            && is_countable
+            && (is_behind_the_end || error.is_retryable())
+    }
+}
+
+fn no_log(request: &Request) -> LogsError {
+    let Request { namespace, pod, selection, .. } = request;
+    let container = selection.container.as_ref();
+    let container = container.map(|name| format!("container {name} of ")).unwrap_or_default();
+    LogsError::NoLog {
+        what: format!("{container}pod {pod} in namespace {namespace}"),
+        namespace: namespace.clone(),
+    }
+}

@@ -1,0 +1,216 @@
+//! How far a reader came, so that a broken connection loses and repeats nothing.
+
+use std::collections::HashMap;
+
+use relay_protocol::{
+    name::{ContainerName, StreamName},
+    read::{Content, Cursor, Marker, PodLogs, Record, StreamRef},
+};
+
+/// Positions in all streams that are read.
+#[derive(Debug, Default)]
+pub(crate) struct Positions {
+    streams: HashMap<StreamRef, Position>,
+}
+
+#[derive(Debug, Default)]
+struct Position {
+    /// After the last byte read.
+    next: u64,
+    /// `next` when the connection was last made: the service may repeat what lies before.
+    resumed: u64,
+    /// Whether the stream is over.
+    ended: bool,
+}
+
+/// Whether a record was seen on an earlier connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Novelty {
+    New,
+    Repeated,
+}
+
+/// Which streams of a pod are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Selection {
+    pub(crate) container: Option<ContainerName>,
+    pub(crate) stream: Option<StreamName>,
+}
+
+impl Selection {
+    fn takes(&self, source: &StreamRef) -> bool {
+        self.container.as_ref().is_none_or(|container| *container == source.container)
+            && self.stream.as_ref().is_none_or(|stream| *stream == source.stream)
+    }
+}
+
+impl Positions {
+    /// Begins behind what is already there, but for what the service sends of it.
+    ///
+    /// With it, a reader of the last lines who connects again does not get the older lines of a
+    /// stream that had none among the last.
+    pub(crate) fn behind(pod: &PodLogs, selection: &Selection) -> Self {
+        let selected = pod.streams.iter().filter(|state| selection.takes(&state.source));
+        let streams = selected
+            .map(|state| {
+                let position = Position { next: state.length, ..Position::default() };
+                (state.source.clone(), position)
+            })
+            .collect();
+        Self { streams }
+    }
+
+    /// Takes note of a record that came.
+    pub(crate) fn note(&mut self, record: &Record) -> Novelty {
+        let end = record.offset.saturating_add(record.length);
+        let Some(position) = self.streams.get_mut(&record.source) else {
+            let ended = is_end(record);
+            self.streams.insert(record.source.clone(), Position { next: end, resumed: 0, ended });
+            return Novelty::New;
+        };
+        if is_end(record) {
+            let repeated = std::mem::replace(&mut position.ended, true);
+            return if repeated { Novelty::Repeated } else { Novelty::New };
+        }
+        if end <= position.resumed {
+            return Novelty::Repeated;
+        }
+        // A remark about bytes that are shown as well does not stand for them.
+        if record.content != Content::Marker(Marker::Conflict) {
+            position.next = end.max(position.next);
+        }
+        Novelty::New
+    }
+
+    /// Where to go on. From now on, what lies before is known.
+    pub(crate) fn resume(&mut self) -> Cursor {
+        let mut positions = Vec::with_capacity(self.streams.len());
+        for (source, position) in &mut self.streams {
+            position.resumed = position.next;
+            positions.push((source.clone(), position.next));
+        }
+        positions.sort();
+        Cursor { positions }
+    }
+
+    /// Whether there are streams and all that were seen are over.
+    pub(crate) fn all_ended(&self) -> bool {
+        !self.streams.is_empty() && self.streams.values().all(|position| position.ended)
+    }
+}
+
+/// Whether the streams of a pod that are read are over, as the service says.
+pub(crate) fn has_ended(pod: &PodLogs, selection: &Selection) -> bool {
+    let mut selected = pod.streams.iter().filter(|state| selection.takes(&state.source)).peekable();
+    selected.peek().is_some() && selected.all(|state| state.end.is_some())
+}
+
+fn is_end(record: &Record) -> bool {
+    matches!(record.content, Content::Marker(Marker::End { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Novelty, Positions, Selection, has_ended};
+    use proptest::prelude::*;
+    use relay_protocol::read::{Content, Marker, PodLogs, Record};
+
+    fn record(stream: &str, offset: u64, length: u64, content: &str) -> Record {
+        let text = format!(
+            r#"{{"container":"main","instance":"a1","stream":"{stream}","offset":{offset},"length":{length},{content}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    const END: &str = r#""marker":{"kind":"end","reason":"eof"}"#;
+    const TEXT: &str = r#""text":"x""#;
+
+    fn pod(end: &str) -> PodLogs {
+        let text = format!(
+            r#"{{"namespace":"local","pod":"p","streams":[
+                {{"container":"main","instance":"a1","stream":"stdout","created":0,"length":9{end}}},
+                {{"container":"main","instance":"a1","stream":"stderr","created":0,"length":4}}]}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_reader_goes_on_behind_the_last_byte_of_every_stream() {
+        let mut positions = Positions::default();
+        assert_eq!(positions.resume().to_string(), "");
+        positions.note(&record("stdout", 0, 5, TEXT));
+        positions.note(&record("stderr", 0, 2, r#""marker":{"kind":"dropped"}"#));
+        positions.note(&record("stdout", 5, 3, TEXT));
+        assert_eq!(positions.resume().to_string(), "main/stderr@a1:2,main/stdout@a1:8");
+    }
+
+    #[test]
+    fn what_an_earlier_connection_brought_is_known_and_nothing_else() {
+        let mut positions = Positions::default();
+        positions.note(&record("stdout", 0, 5, TEXT));
+        positions.note(&record("stdout", 5, 0, END));
+        positions.resume();
+        assert_eq!(positions.note(&record("stdout", 0, 5, TEXT)), Novelty::Repeated);
+        assert_eq!(positions.note(&record("stdout", 5, 0, END)), Novelty::Repeated);
+        assert_eq!(positions.note(&record("stdout", 5, 1, TEXT)), Novelty::New);
+        assert_eq!(positions.note(&record("stderr", 0, 0, END)), Novelty::New);
+    }
+
+    #[test]
+    fn a_remark_about_bytes_that_follow_does_not_stand_for_them() {
+        let mut positions = Positions::default();
+        positions.note(&record("stdout", 0, 5, TEXT));
+        positions.note(&record("stdout", 5, 9, r#""marker":{"kind":"conflict"}"#));
+        assert_eq!(positions.resume().to_string(), "main/stdout@a1:5");
+    }
+
+    #[test]
+    fn a_reader_of_the_last_lines_does_not_get_older_ones_later() {
+        let stderr = Selection { stream: Some("stderr".parse().unwrap()), container: None };
+        let mut positions = Positions::behind(&pod(""), &stderr);
+        assert_eq!(positions.note(&record("stderr", 2, 2, TEXT)), Novelty::New);
+        assert_eq!(positions.resume().to_string(), "main/stderr@a1:4");
+        assert!(!positions.all_ended());
+    }
+
+    #[test]
+    fn the_log_is_over_when_all_streams_that_are_read_are() {
+        let mut positions = Positions::default();
+        assert!(!positions.all_ended());
+        positions.note(&record("stdout", 0, 0, END));
+        assert!(positions.all_ended());
+        positions.note(&record("stderr", 0, 1, TEXT));
+        assert!(!positions.all_ended());
+        let ended = pod(r#","end":"eof""#);
+        let stdout = Selection { stream: Some("stdout".parse().unwrap()), container: None };
+        let other = Selection { stream: None, container: Some("other".parse().unwrap()) };
+        assert!(has_ended(&ended, &stdout) && !has_ended(&pod(""), &stdout));
+        assert!(!has_ended(&ended, &Selection::default()) && !has_ended(&ended, &other));
+    }
+
+    proptest! {
+        /// A service that holds `total` bytes and repeats up to `back` of them after every cut.
+        #[test]
+        fn every_byte_is_read_once_however_often_the_connection_breaks(
+            cuts in prop::collection::vec((0..20_u64, 0..10_u64), 0..8),
+        ) {
+            let (mut positions, mut read) = (Positions::default(), Vec::new());
+            for (bytes, back) in cuts {
+                let from = positions.resume().positions.first().map_or(0, |stream| stream.1);
+                for offset in from.saturating_sub(back)..from + bytes {
+                    let record = record("stdout", offset, 1, TEXT);
+                    if positions.note(&record) == Novelty::New {
+                        read.push(offset);
+                    }
+                }
+            }
+            prop_assert_eq!(&read, &(0..read.len() as u64).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_kinds_of_content_are_told_apart() {
+        assert_eq!(record("stdout", 0, 1, TEXT).content, Content::Text("x".to_owned()));
+        assert!(matches!(record("stdout", 0, 0, END).content, Content::Marker(Marker::End { .. })));
+    }
+}
