@@ -1,71 +1,108 @@
 //! The streams that this process has open: loads them, commits their bytes, wakes their readers.
 
+mod cache;
+mod commit;
+mod create;
+mod end;
 mod handle;
+mod load;
+mod pods;
+mod write;
 
-use std::sync::Arc;
-
-use relay_protocol::{
-    capability::StreamUuid,
-    name::{Namespace, PodName},
-    read::StreamRef,
-    time::UnixMillis,
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
-use tokio::sync::watch;
 
-use crate::store::StoreError;
-pub use handle::{EndRecord, FollowGuard, SegmentError, Snapshot, StreamHandle};
+use relay_protocol::{capability::StreamUuid, name::Namespace};
+use tokio::{
+    sync::{OnceCell, Semaphore, watch},
+    time::Instant,
+};
+use tokio_util::task::TaskTracker;
+
+pub use self::{
+    create::{CreateError, Created, Meta},
+    end::EndError,
+    handle::{FollowGuard, SegmentError, Snapshot, StreamHandle},
+    pods::IndexEntry,
+    write::WriteError,
+};
+pub use crate::stream::EndRecord;
+use crate::{
+    budget::{BUDGET_BYTES, Budget},
+    metrics::Metrics,
+    store::{Store, StoreError},
+};
+use cache::Cache;
+
+/// Streams that stay open without being used; past it the idle ones are closed at once.
+const MAX_OPEN: usize = 4096;
+/// How long a stream stays open without being used.
+const IDLE: Duration = Duration::from_mins(10);
+/// How often idle streams are looked for.
+const SWEEP: Duration = Duration::from_mins(1);
+/// Commits on their way at once, each with 1 MiB and a thread: past what a disk or a bucket's
+/// connections can use.
+const MAX_COMMITS: usize = 32;
+/// Bytes of segments that were read or stored last: a minute of a follower's stream, or 32 of
+/// the largest segments.
+const CACHE_BYTES: usize = 32 << 20;
 
 /// All open streams, and the index of those that are not.
 #[derive(Debug)]
 pub struct Hub {
+    shared: Arc<Shared>,
+    open: Mutex<HashMap<(Namespace, StreamUuid), Slot>>,
+    entries: pods::Entries,
     created: watch::Sender<u64>,
 }
 
-/// A stream as the index of its pod names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IndexEntry {
-    /// Container, instance and name.
-    pub source: StreamRef,
-    /// Its name in the store.
-    pub uuid: StreamUuid,
-    /// When it was created.
-    pub created: UnixMillis,
+type Slot = Arc<OnceCell<Arc<StreamHandle>>>;
+
+/// What all streams use.
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    cache: Mutex<Cache>,
+    budget: Budget,
+    metrics: Arc<Metrics>,
+    commits: Semaphore,
+    /// Owns every task of every stream.
+    tasks: TaskTracker,
 }
 
 impl Hub {
-    /// The stream, loaded if it is not open; `None` if it does not exist.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the store did not say.
-    pub async fn open(
-        &self,
-        _tenant: &Namespace,
-        _uuid: StreamUuid,
-    ) -> Result<Option<Arc<StreamHandle>>, StoreError> {
-        Ok(None)
+    /// A hub over a store. Reads nothing yet.
+    #[must_use]
+    pub fn new(store: Store, metrics: Arc<Metrics>) -> Self {
+        let shared = Shared {
+            store,
+            cache: Mutex::new(Cache::new(CACHE_BYTES)),
+            budget: Budget::new(BUDGET_BYTES),
+            metrics,
+            commits: Semaphore::new(MAX_COMMITS),
+            tasks: TaskTracker::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            open: Mutex::default(),
+            entries: pods::Entries::default(),
+            created: watch::Sender::new(0),
+        }
     }
 
-    /// The pods of a tenant that have a log, by name.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the store could not list.
-    pub async fn pods(&self, _tenant: &Namespace) -> Result<Vec<PodName>, StoreError> {
-        Ok(Vec::new())
+    /// The store below.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.shared.store
     }
 
-    /// The streams of a pod, in the order in which they were created.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the store could not list.
-    pub async fn streams(
-        &self,
-        _tenant: &Namespace,
-        _pod: &PodName,
-    ) -> Result<Vec<IndexEntry>, StoreError> {
-        Ok(Vec::new())
+    /// Memory for bytes that are not yet stored.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.shared.budget
     }
 
     /// Changes whenever a stream is created in this process.
@@ -73,4 +110,84 @@ impl Hub {
     pub fn created(&self) -> watch::Receiver<u64> {
         self.created.subscribe()
     }
+
+    /// The stream, loaded if it is not open; `None` if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store did not say.
+    pub async fn open(
+        &self,
+        tenant: &Namespace,
+        uuid: StreamUuid,
+    ) -> Result<Option<Arc<StreamHandle>>, StoreError> {
+        let key = (tenant.clone(), uuid);
+        let slot = Arc::clone(self.slots().entry(key.clone()).or_default());
+        let load = || async {
+            let loaded = load::load(&self.shared, tenant, uuid).await;
+            loaded.map_err(Some)?.ok_or(None)
+        };
+        let opened = slot.get_or_try_init(load).await.cloned();
+        drop(slot);
+        match opened {
+            Ok(handle) => {
+                handle.touch();
+                self.evict_if_crowded();
+                Ok(Some(handle))
+            }
+            Err(missing_or_failed) => {
+                self.forget_empty(&key);
+                missing_or_failed.map_or(Ok(None), Err)
+            }
+        }
+    }
+
+    /// Closes streams that nobody uses, for as long as it is polled.
+    pub async fn sweep(&self) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            self.evict(IDLE);
+        }
+    }
+
+    /// Stores all held bytes and waits for everything that is on its way.
+    pub async fn close(&self) {
+        let open: Vec<Arc<StreamHandle>> =
+            self.slots().values().filter_map(|slot| slot.get().cloned()).collect();
+        for handle in open {
+            handle.flush();
+        }
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    fn evict_if_crowded(&self) {
+        if self.slots().len() > MAX_OPEN {
+            self.evict(Duration::ZERO);
+        }
+    }
+
+    /// Closes streams that only this map knows, that do nothing and were idle for `idle`.
+    fn evict(&self, idle: Duration) {
+        let now = Instant::now();
+        self.slots().retain(|_, slot| {
+            let Some(handle) = slot.get() else { return true };
+            let only_here = Arc::strong_count(slot) == 1 && Arc::strong_count(handle) == 1;
+            !only_here || !handle.is_idle(now, idle)
+        });
+    }
+
+    fn forget_empty(&self, key: &(Namespace, StreamUuid)) {
+        let mut slots = self.slots();
+        if slots.get(key).is_some_and(|slot| slot.get().is_none() && Arc::strong_count(slot) == 1) {
+            slots.remove(key);
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<(Namespace, StreamUuid), Slot>> {
+        self.open.lock().expect("no code panics while it is locked")
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,8 @@ mod times;
 use bytes::Bytes;
 use relay_protocol::limit::MAX_SEGMENT_BYTES;
 
-pub use header::{Append, Header, MAX_HEADER_BYTES, MAX_KEY_BYTES};
+pub(crate) use header::MAX_APPENDS;
+pub use header::{Append, Header, MAX_HEADER_BYTES, MAX_KEY_BYTES, Mode};
 pub use times::{MAX_ENTRIES, SegmentTimes};
 
 /// Raw bytes of one zstd frame.

@@ -140,11 +140,7 @@ impl Store {
         self.get_with(key, GetOptions { range, ..GetOptions::default() }).await
     }
 
-    async fn get_with(
-        &self,
-        key: &Path,
-        options: GetOptions,
-    ) -> Result<Option<Bytes>, StoreError> {
+    async fn get_with(&self, key: &Path, options: GetOptions) -> Result<Option<Bytes>, StoreError> {
         let failed = |source| StoreError::new("read", key.as_ref(), source);
         match self.objects.get_opts(key, options).await {
             Ok(found) => found.bytes().await.map(Some).map_err(failed),

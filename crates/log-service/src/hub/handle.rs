@@ -1,24 +1,60 @@
 //! One open stream.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use relay_protocol::{
-    range::ByteRange,
-    time::UnixMillis,
-    write::{Crc32c, EndReason, WriterMarker},
+    capability::StreamUuid, name::Namespace, range::ByteRange, time::UnixMillis,
+    write::WriterMarker,
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time::Instant,
+};
 
+use super::{Shared, create::Meta, load::Refresh};
 use crate::{
-    segment::{Corrupt, Segment},
-    store::StoreError,
-    stream::SegmentIndex,
+    clock,
+    segment::{self, Corrupt, Segment},
+    store::{Failure, StoreError, layout::StreamKeys},
+    stream::{
+        EndRecord, HOLD_ALONE, HOLD_FOLLOWED, Moment, SegmentIndex, Stream, Verdict, Waiter,
+    },
 };
 
 /// One open stream. Never two for the same stream in one process.
 #[derive(Debug)]
 pub struct StreamHandle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) tenant: Namespace,
+    pub(super) uuid: StreamUuid,
+    pub(super) keys: StreamKeys,
+    pub(super) meta: Meta,
+    state: Mutex<State>,
+    /// Wakes the task that hands out commits, while there is one.
+    pub(super) wake: Notify,
     changes: watch::Sender<u64>,
+    followers: AtomicUsize,
+    pub(super) refresh: tokio::sync::Mutex<Refresh>,
+}
+
+/// What is locked together, and only for a moment: never across I/O.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) stream: Stream,
+    pub(super) waiting: HashMap<Waiter, oneshot::Sender<Verdict>>,
+    pub(super) last_waiter: u64,
+    /// Whether a task hands out commits.
+    pub(super) is_driven: bool,
+    /// Why the last commit that failed did.
+    pub(super) failure: Failure,
+    used: Instant,
 }
 
 /// What is durable of a stream at one moment. A clone is cheap.
@@ -34,21 +70,6 @@ pub struct Snapshot {
     pub end: Option<EndRecord>,
     /// When it was created.
     pub created: UnixMillis,
-}
-
-/// How a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct EndRecord {
-    /// Length in bytes, dropped ones included.
-    pub length: u64,
-    /// CRC-32C of all bytes that no marker covers.
-    pub crc32c: Crc32c,
-    /// Why it ended.
-    pub reason: EndReason,
-    /// Exit status of the process.
-    pub exit: Option<u8>,
-    /// When the service was told.
-    pub at: UnixMillis,
 }
 
 /// A segment that cannot be shown.
@@ -75,20 +96,55 @@ pub enum SegmentError {
 /// While it lives, the stream's bytes are stored within 200 ms.
 #[derive(Debug)]
 pub struct FollowGuard {
-    _handle: Arc<StreamHandle>,
+    handle: Arc<StreamHandle>,
 }
 
 impl StreamHandle {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        (tenant, uuid): (&Namespace, StreamUuid),
+        meta: Meta,
+        stream: Stream,
+    ) -> Self {
+        let state = State {
+            stream,
+            waiting: HashMap::new(),
+            last_waiter: 0,
+            is_driven: false,
+            failure: Failure::Unavailable,
+            used: Instant::now(),
+        };
+        Self {
+            shared: Arc::clone(shared),
+            tenant: tenant.clone(),
+            uuid,
+            keys: StreamKeys::new(tenant, uuid),
+            meta,
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            changes: watch::Sender::new(0),
+            followers: AtomicUsize::new(0),
+            refresh: tokio::sync::Mutex::default(),
+        }
+    }
+
     /// What is durable now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
+        let state = self.lock();
         Snapshot {
-            segments: SegmentIndex::default(),
-            markers: Arc::default(),
-            durable_end: 0,
-            end: None,
-            created: UnixMillis(0),
+            segments: state.stream.index().clone(),
+            markers: Arc::clone(state.stream.markers()),
+            durable_end: state.stream.durable_end(),
+            end: state.stream.end(),
+            created: self.meta.created,
         }
+    }
+
+    /// The ranges that are neither stored nor marked: the first `most` of them.
+    #[must_use]
+    pub fn gaps(&self, most: usize) -> Vec<ByteRange> {
+        self.lock().stream.gaps().take(most).collect()
     }
 
     /// Changes on each commit, marker and end.
@@ -100,7 +156,10 @@ impl StreamHandle {
     /// Says that someone waits for the stream's bytes.
     #[must_use]
     pub fn follow(self: &Arc<Self>) -> FollowGuard {
-        FollowGuard { _handle: Arc::clone(self) }
+        self.followers.fetch_add(1, Ordering::AcqRel);
+        // What is held may be due now.
+        self.wake.notify_one();
+        FollowGuard { handle: Arc::clone(self) }
     }
 
     /// The segment that begins at `start`, whole and checked.
@@ -109,15 +168,69 @@ impl StreamHandle {
     ///
     /// [`SegmentError`] if it is corrupt or was not handed out.
     pub async fn segment(&self, start: u64) -> Result<Arc<Segment>, SegmentError> {
-        Err(SegmentError::Corrupt { start, source: Corrupt("there is none") })
+        if let Some(segment) = self.cached(start) {
+            return Ok(segment);
+        }
+        let key = self.keys.segment(start);
+        let found = self.shared.store.get(&key).await;
+        let encoded = found
+            .map_err(|source| SegmentError::Store { start, source })?
+            .ok_or(SegmentError::Corrupt { start, source: Corrupt("it is gone") })?;
+        let decoded = tokio::task::spawn_blocking(move || segment::decode(&encoded)).await;
+        let (header, bytes) =
+            decoded.expect("neither panics nor is aborted").and_then(|(header, bytes)| {
+                let ours = header.stream == self.uuid && header.start == start;
+                if ours { Ok((header, bytes)) } else { Err(Corrupt("it belongs elsewhere")) }
+            })
+            .map_err(|source| {
+                self.shared.metrics.corrupt_segments.inc();
+                tracing::error!(tenant = %self.tenant, key = %key, "a segment is corrupt");
+                SegmentError::Corrupt { start, source }
+            })?;
+        let segment = Arc::new(Segment { start, bytes, times: header.times });
+        self.keep(&segment);
+        Ok(segment)
     }
 
-    /// Looks for what other processes stored. Returns whether there was something new.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the store did not say.
-    pub async fn refresh(&self) -> Result<bool, StoreError> {
-        Ok(false)
+    fn cached(&self, start: u64) -> Option<Arc<Segment>> {
+        self.shared.cache.lock().expect("no code panics while it is locked").get(self.uuid, start)
     }
+
+    /// Keeps a segment at hand for those who follow.
+    pub(super) fn keep(&self, segment: &Arc<Segment>) {
+        let mut cache = self.shared.cache.lock().expect("no code panics while it is locked");
+        cache.insert(self.uuid, Arc::clone(segment));
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it is locked")
+    }
+
+    pub(super) fn notify(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(super) fn hold(&self) -> Duration {
+        let followed = self.followers.load(Ordering::Acquire) > 0;
+        if followed { HOLD_FOLLOWED } else { HOLD_ALONE }
+    }
+
+    pub(super) fn touch(&self) {
+        self.lock().used = Instant::now();
+    }
+
+    pub(super) fn is_idle(&self, now: Instant, idle: Duration) -> bool {
+        let state = self.lock();
+        now.duration_since(state.used) >= idle && !state.stream.is_busy()
+    }
+}
+
+impl Drop for FollowGuard {
+    fn drop(&mut self) {
+        self.handle.followers.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+pub(super) fn now() -> Moment {
+    Moment { steady: Instant::now(), wall: clock::unix_millis() }
 }

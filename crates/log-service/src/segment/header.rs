@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0x184D2A50 (u32 LE) · length of what follows (u32 LE)
-//! version 1 (u8) · uuid (16) · start (u64) · raw length, raw crc32c, newlines (u32 each)
+//! version 1 (u8) · mode (u8) · uuid (16) · start (u64) · raw length, raw crc32c, newlines (u32 each)
 //! length and crc32c of the zstd frames (u32 each) · capture times · appends
 //! crc32c of all of the header before it (u32)
 //! ```
@@ -14,18 +14,29 @@ use super::{Corrupt, SegmentTimes, times::put_varint};
 
 const MAGIC: u32 = 0x184D_2A50;
 const VERSION: u8 = 1;
-/// Longest header: 4,096 capture times of at most 14 bytes, 64 appends of at most 74, and 61 bytes.
+/// Longest header: 4,096 capture times of at most 14 bytes, 64 appends of at most 74, and 62 bytes.
 pub const MAX_HEADER_BYTES: usize = 64 << 10;
 /// Longest idempotency key: twice a UUID in text.
 pub const MAX_KEY_BYTES: usize = 64;
 /// Appends with a key that one segment holds.
 pub(crate) const MAX_APPENDS: usize = 64;
 
+/// How the bytes of a stream find their place. Its first data decides, for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The writer says where they go.
+    Ranged,
+    /// They go where the stream ends.
+    Appended,
+}
+
 /// What a segment says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The stream that the bytes belong to.
     pub stream: StreamUuid,
+    /// How the stream is written.
+    pub mode: Mode,
     /// Offset of the first byte.
     pub start: u64,
     /// Number of raw bytes.
@@ -64,6 +75,7 @@ impl Header {
     pub fn of(stream: StreamUuid, start: u64, raw: &[u8]) -> Self {
         Self {
             stream,
+            mode: Mode::Ranged,
             start,
             length: raw.len() as u64,
             crc32c: crc32c::crc32c(raw),
@@ -79,6 +91,10 @@ impl Header {
         encoded.extend_from_slice(&MAGIC.to_le_bytes());
         encoded.extend_from_slice(&[0; 4]);
         encoded.push(VERSION);
+        encoded.push(match self.mode {
+            Mode::Ranged => 0,
+            Mode::Appended => 1,
+        });
         encoded.extend_from_slice(&self.stream.0);
         encoded.extend_from_slice(&self.start.to_le_bytes());
         encoded.extend_from_slice(&small(self.length));
@@ -108,6 +124,11 @@ impl Header {
         if reader.take(1)? != [VERSION] {
             return Err(Corrupt("its version is unknown"));
         }
+        let mode = match reader.take(1)? {
+            [0] => Mode::Ranged,
+            [1] => Mode::Appended,
+            _ => return Err(Corrupt("its mode is unknown")),
+        };
         let stream = StreamUuid(reader.array()?);
         let start = u64::from_le_bytes(reader.array()?);
         let length = u64::from(reader.small()?);
@@ -124,7 +145,7 @@ impl Header {
         if !reader.rest.is_empty() {
             return Err(Corrupt("its header is too long"));
         }
-        Ok((Self { stream, start, length, crc32c, newlines, times, appends }, stored))
+        Ok((Self { stream, mode, start, length, crc32c, newlines, times, appends }, stored))
     }
 }
 

@@ -1,4 +1,6 @@
-use super::{Append, Corrupt, Header, MAX_HEADER_BYTES, SegmentTimes, decode, decode_header, encode};
+use super::{
+    Append, Corrupt, Header, MAX_HEADER_BYTES, Mode, SegmentTimes, decode, decode_header, encode,
+};
 use proptest::prelude::*;
 use relay_protocol::{capability::StreamUuid, limit::MAX_SEGMENT_BYTES, time::CaptureTimes};
 
@@ -7,13 +9,14 @@ fn header(start: u64, raw: &[u8]) -> Header {
     let captured = CaptureTimes::parse("0=1700000000000,3=1700000000001,5=1699999999999").unwrap();
     times.extend(&captured, 0, 10);
     let appends = vec![Append { key: "k-1".to_owned(), start: start + 1, length: 2 }];
-    Header { times, appends, ..Header::of(StreamUuid([7; 16]), start, raw) }
+    Header { mode: Mode::Appended, times, appends, ..Header::of(StreamUuid([7; 16]), start, raw) }
 }
 
 #[test]
 fn a_segment_of_any_size_comes_back_equal() {
     for length in [1, 2, super::FRAME_BYTES, super::FRAME_BYTES + 1, MAX_SEGMENT_BYTES] {
-        let raw: Vec<u8> = (0..length).map(|at| at.to_le_bytes()[usize::from(at % 3 == 0)]).collect();
+        let raw: Vec<u8> =
+            (0..length).map(|at| at.to_le_bytes()[usize::from(at % 3 == 0)]).collect();
         let header = header(9, &raw);
         let encoded = encode(&header, &raw).unwrap();
         let (back, bytes) = decode(&encoded).unwrap();
@@ -53,7 +56,8 @@ fn the_most_capture_times_fit_into_a_header() {
     }
     let key = "k".repeat(super::MAX_KEY_BYTES);
     let append = |start| Append { key: key.clone(), start, length: 1 << 20 };
-    header.appends = (0..super::header::MAX_APPENDS as u64).map(|at| append(header.start + at)).collect();
+    header.appends =
+        (0..super::header::MAX_APPENDS as u64).map(|at| append(header.start + at)).collect();
     let encoded = encode(&header, &raw).unwrap();
     assert_eq!(decode_header(&encoded[..MAX_HEADER_BYTES]).unwrap(), header);
     assert_eq!(header.times.entries().len(), super::MAX_ENTRIES);

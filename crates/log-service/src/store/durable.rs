@@ -47,10 +47,8 @@ impl Directories {
         if self.is_known(&folder) {
             return Ok(());
         }
-        self.blocking("make the directory", folder, |directories, folder| {
-            directories.make(folder)
-        })
-        .await
+        self.blocking("make the directory", folder, |directories, folder| directories.make(folder))
+            .await
     }
 
     /// Syncs an object that exists, and all directories above it.

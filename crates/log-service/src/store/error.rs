@@ -46,6 +46,18 @@ impl StoreError {
         Self { action: "understand", subject, kind: Failure::Unavailable, source: source.into() }
     }
 
+    /// A segment in the store that is not what was written.
+    pub(crate) fn corrupt(key: &object_store::path::Path, source: crate::segment::Corrupt) -> Self {
+        let subject = key.to_string();
+        Self { action: "compare with", subject, kind: Failure::Unavailable, source: source.into() }
+    }
+
+    /// A creation that was refused because of an object that is not there.
+    pub(crate) fn collision(key: &object_store::path::Path) -> Self {
+        let source = "the store says that it exists and has nothing".into();
+        Self { action: "store", subject: key.to_string(), kind: Failure::Unavailable, source }
+    }
+
     /// What kind of failure it is.
     #[must_use]
     pub fn kind(&self) -> Failure {

@@ -69,7 +69,9 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(url), "{text}");
         }
-        for text in ["", "memory", "/var/relay", "file://relative", "file:///a%20b", "s3://b", "gs://"] {
+        for text in
+            ["", "memory", "/var/relay", "file://relative", "file:///a%20b", "s3://b", "gs://"]
+        {
             let error = text.parse::<StoreUrl>().unwrap_err().to_string();
             assert!(error.contains("use file:///DIR"), "{error}");
         }

@@ -1,0 +1,169 @@
+//! Creating streams.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use relay_protocol::{
+    capability::StreamUuid,
+    name::{ContainerName, Instance, Namespace, PodName, PodUid, StreamName},
+    read::StreamRef,
+    time::UnixMillis,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Hub, handle::StreamHandle};
+use crate::{
+    store::{Put, StoreError, layout, layout::StreamKeys},
+    stream::Stream,
+};
+
+/// Who writes a stream. Stored once; that it exists is the lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Meta {
+    /// Pod that writes it.
+    pub pod: PodName,
+    /// Unique id of the pod.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pod_uid: Option<PodUid>,
+    /// Container that writes it.
+    pub container: ContainerName,
+    /// Run of the container.
+    pub instance: Instance,
+    /// Name of the stream.
+    pub name: StreamName,
+    /// SHA-256 of the writer's secret, in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub writer: Option<String>,
+    /// When it was created.
+    pub created: UnixMillis,
+}
+
+/// A stream that a writer may write.
+#[derive(Debug)]
+pub struct Created {
+    /// The stream.
+    pub uuid: StreamUuid,
+    /// Whether it did not exist before.
+    pub is_new: bool,
+}
+
+/// Why a writer does not get a stream.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The stream has another writer.
+    #[error("the stream has another writer")]
+    OtherWriter,
+    /// The store failed.
+    #[error("failed to create a stream")]
+    Store(#[from] StoreError),
+}
+
+impl Meta {
+    /// The stream's name in the store: a hash of what names it, so that the same request to any
+    /// replica means the same stream.
+    #[must_use]
+    pub fn uuid(&self, tenant: &Namespace) -> StreamUuid {
+        let uid = self.pod_uid.as_ref().map_or("", PodUid::as_str);
+        let names = [
+            "relay/stream/v1",
+            tenant.as_str(),
+            self.pod.as_str(),
+            uid,
+            self.container.as_str(),
+            self.instance.as_str(),
+            self.name.as_str(),
+        ];
+        // No name holds a slash but the first, which is constant.
+        let hash = Sha256::digest(names.join("/"));
+        let mut uuid = [0; 16];
+        uuid.copy_from_slice(&hash[..16]);
+        StreamUuid(uuid)
+    }
+
+    /// What is kept of a writer's secret.
+    #[must_use]
+    pub fn writer_hash(secret: &str) -> String {
+        let hash = Sha256::digest(secret.as_bytes());
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    pub(super) fn parse(
+        key: &object_store::path::Path,
+        body: &Bytes,
+    ) -> Result<Self, StoreError> {
+        serde_json::from_slice(body).map_err(|source| StoreError::malformed(key, source))
+    }
+
+    /// The stream as a reader names it.
+    #[must_use]
+    pub fn source(&self) -> StreamRef {
+        StreamRef {
+            container: self.container.clone(),
+            instance: self.instance.clone(),
+            stream: self.name.clone(),
+        }
+    }
+
+    fn is_same_writer(&self, other: &Self) -> bool {
+        Self { created: UnixMillis(0), ..self.clone() }
+            == Self { created: UnixMillis(0), ..other.clone() }
+    }
+}
+
+impl Hub {
+    /// Creates a stream, or finds the one that the same writer created.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError`]. Repeating is safe.
+    pub async fn create(&self, tenant: &Namespace, meta: Meta) -> Result<Created, CreateError> {
+        let uuid = meta.uuid(tenant);
+        if let Some(handle) = self.open(tenant, uuid).await? {
+            return self.adopt(&handle, &meta).await;
+        }
+        let key = StreamKeys::new(tenant, uuid).meta();
+        let body = serde_json::to_vec(&meta).expect("names are text");
+        let put = self.shared.store.put_if_absent(&key, body.into()).await?;
+        if put == Put::Unknown {
+            let handle = self.open(tenant, uuid).await?;
+            let handle = handle.ok_or_else(|| StoreError::collision(&key))?;
+            self.shared.store.confirm(&key).await?;
+            return self.adopt(&handle, &meta).await;
+        }
+        let handle = StreamHandle::new(&self.shared, (tenant, uuid), meta, Stream::default());
+        self.put_index(&handle).await?;
+        self.created.send_modify(|count| *count = count.wrapping_add(1));
+        Ok(Created { uuid, is_new: true })
+    }
+
+    /// Gives an existing stream to its writer.
+    async fn adopt(
+        &self,
+        handle: &Arc<StreamHandle>,
+        meta: &Meta,
+    ) -> Result<Created, CreateError> {
+        if !handle.meta.is_same_writer(meta) {
+            return Err(CreateError::OtherWriter);
+        }
+        let key = handle.index_key();
+        // Missing only if the process ended between the two puts of a creation.
+        if self.shared.store.get(&key).await?.is_none() {
+            self.put_index(handle).await?;
+        }
+        Ok(Created { uuid: handle.uuid, is_new: false })
+    }
+
+    async fn put_index(&self, handle: &StreamHandle) -> Result<(), StoreError> {
+        let body = serde_json::to_vec(&handle.meta).expect("names are text");
+        self.shared.store.put_if_absent(&handle.index_key(), body.into()).await.map(drop)
+    }
+}
+
+impl StreamHandle {
+    fn index_key(&self) -> object_store::path::Path {
+        let pod = layout::pod(&self.tenant, &self.meta.pod);
+        layout::index(&pod, &self.meta.source(), self.meta.created, self.uuid)
+    }
+}

@@ -1,0 +1,167 @@
+//! Reads back what is stored of a stream.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use relay_protocol::{
+    capability::StreamUuid, limit::MAX_SEGMENT_BYTES, name::Namespace,
+};
+use tokio::time::Instant;
+
+use super::{Shared, create::Meta, end, handle::StreamHandle};
+use crate::{
+    segment::{Header, MAX_HEADER_BYTES, decode_header},
+    store::{Sharing, StoreError, layout, layout::StreamKeys},
+    stream::Stream,
+};
+
+/// Headers that are read at once.
+const PARALLEL: usize = 32;
+/// Bytes that hold almost every header; the rest is read again.
+const HEADER_GUESS: u64 = 1 << 10;
+/// How long probing goes on before a listing may find a segment that begins earlier.
+const LIST_INTERVAL: Duration = Duration::from_secs(1);
+/// Listings take at most this share of the time: 1 in 20.
+const LIST_SHARE: u32 = 20;
+
+/// When to list next. Locked while a refresh runs, so that a hundred followers make one.
+#[derive(Debug, Default)]
+pub(super) struct Refresh {
+    list_at: Option<Instant>,
+    /// Pieces of conflicting bytes that were kept.
+    pub(super) losers: u64,
+}
+
+/// The stream as it is in the store; `None` if it does not exist.
+pub(super) async fn load(
+    shared: &Arc<Shared>,
+    tenant: &Namespace,
+    uuid: StreamUuid,
+) -> Result<Option<Arc<StreamHandle>>, StoreError> {
+    let key = StreamKeys::new(tenant, uuid).meta();
+    let Some(body) = shared.store.get(&key).await? else { return Ok(None) };
+    let meta = Meta::parse(&key, &body)?;
+    let handle = StreamHandle::new(shared, (tenant, uuid), meta, Stream::default());
+    handle.refresh_all().await?;
+    Ok(Some(Arc::new(handle)))
+}
+
+impl StreamHandle {
+    /// Looks for what other processes stored. Returns whether there was something new.
+    ///
+    /// Asks for the segment that would come next; without one, and at most once a second, it
+    /// lists what begins in the last MiB, and the markers.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store did not say.
+    pub async fn refresh(&self) -> Result<bool, StoreError> {
+        if self.shared.store.sharing() == Sharing::Private || self.is_over() {
+            return Ok(false);
+        }
+        let mut refresh = self.refresh.lock().await;
+        if self.probe().await? {
+            return Ok(true);
+        }
+        let begun = Instant::now();
+        if refresh.list_at.is_some_and(|at| at > begun) {
+            return Ok(false);
+        }
+        let end = self.lock().stream.durable_end();
+        let new = self.list_from(end.saturating_sub(MAX_SEGMENT_BYTES as u64)).await?;
+        let pause = (begun.elapsed() * LIST_SHARE).max(LIST_INTERVAL);
+        refresh.list_at = Some(Instant::now() + pause);
+        Ok(new)
+    }
+
+    /// As [`refresh`](Self::refresh), and lists everything.
+    pub(super) async fn refresh_all(&self) -> Result<bool, StoreError> {
+        let known = self.lock().stream.index().last().is_some();
+        if self.shared.store.sharing() == Sharing::Private && known {
+            return Ok(false);
+        }
+        self.list_from(0).await
+    }
+
+    /// Ended, and every byte is stored or marked.
+    fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.stream.end().is_some_and(|end| state.stream.is_complete(end.length))
+    }
+
+    /// Takes in the segments that follow without a gap.
+    async fn probe(&self) -> Result<bool, StoreError> {
+        let mut new = false;
+        loop {
+            let end = self.lock().stream.durable_end();
+            let Some(header) = self.header(end).await? else { break };
+            self.lock().stream.learn(&header);
+            new = true;
+            if self.lock().stream.durable_end() == end {
+                break;
+            }
+        }
+        if new {
+            self.notify();
+        }
+        Ok(new)
+    }
+
+    async fn list_from(&self, offset: u64) -> Result<bool, StoreError> {
+        let store = &self.shared.store;
+        let folder = self.keys.segments();
+        let keys = match offset.checked_sub(1) {
+            None => store.list(&folder).await?,
+            Some(before) => store.list_after(&folder, &self.keys.segment(before)).await?,
+        };
+        let starts: Vec<u64> = {
+            let state = self.lock();
+            let unknown = |start: &u64| state.stream.index().get(*start).is_none();
+            keys.iter().filter_map(layout::segment_start).filter(unknown).collect()
+        };
+        let headers = stream::iter(starts.into_iter().map(|start| self.header(start)));
+        let headers: Vec<Option<Header>> = headers.buffered(PARALLEL).try_collect().await?;
+        let markers = store.list(&self.keys.markers()).await?;
+        let ended = self.lock().stream.end().is_some();
+        let key = self.keys.end();
+        let end = if ended { None } else { store.get(&key).await? };
+        let end = end.map(|body| end::parse(&key, &body)).transpose()?;
+        let mut new = end.is_some();
+        let mut state = self.lock();
+        for header in headers.iter().flatten() {
+            state.stream.learn(header);
+            new = true;
+        }
+        for (range, marker) in markers.iter().filter_map(layout::parse_marker) {
+            new |= state.stream.learn_marker(range, marker);
+        }
+        end.into_iter().for_each(|end| state.stream.learn_end(end));
+        drop(state);
+        if new {
+            self.notify();
+        }
+        Ok(new)
+    }
+
+    /// The header of the segment that begins at `start`; `None` if there is none that can be read.
+    async fn header(&self, start: u64) -> Result<Option<Header>, StoreError> {
+        let key = self.keys.segment(start);
+        for length in [HEADER_GUESS, MAX_HEADER_BYTES as u64] {
+            let Some(prefix) = self.shared.store.get_prefix(&key, length).await? else {
+                return Ok(None);
+            };
+            match decode_header(&prefix) {
+                Ok(header) if header.stream == self.uuid && header.start == start => {
+                    // Found here, it may be acknowledged to a writer: so it must be durable.
+                    self.shared.store.confirm(&key).await?;
+                    return Ok(Some(header));
+                }
+                Err(_) if length == HEADER_GUESS => {}
+                _ => break,
+            }
+        }
+        self.shared.metrics.corrupt_segments.inc();
+        tracing::error!(tenant = %self.tenant, %key, "the header of a segment is corrupt");
+        Ok(None)
+    }
+}
