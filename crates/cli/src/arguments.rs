@@ -23,6 +23,7 @@ pub(crate) struct ServiceArguments {
     /// The log service.
     #[arg(
         long,
+        help = "The log service: https://HOST[:PORT], http:// on loopback, or unix:/PATH/SOCKET",
         value_name = "URL",
         env = "RELAY_LOG_URL",
         default_value = "http://127.0.0.1:8080",

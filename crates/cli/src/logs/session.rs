@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Attempts without an answer before the user is told.
-const QUIET_ATTEMPTS: u32 = 2;
+const QUIET_ATTEMPTS: u32 = 3;
 
 /// Reading of one log, over all its connections.
 pub(super) struct Session<'a> {
