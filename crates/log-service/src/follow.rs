@@ -8,26 +8,16 @@ mod view;
 use std::time::Duration;
 
 use relay_protocol::{
-    limit::LATE_FILL,
-    range::ByteRange,
-    read::Marker,
-    time::UnixMillis,
-    write::{EndReason, WriterMarker},
+    limit::LATE_FILL, range::ByteRange, read::Marker, time::UnixMillis, write::WriterMarker,
 };
 use tokio::time::Instant;
 
+use crate::stream::{EndRecord, Moment};
 pub(crate) use cursor::{Start, resume, settled};
-pub(crate) use view::{Extent, Found, View};
+pub(crate) use view::{Found, View};
 
 /// How long a follower waits at a hole that later bytes exist behind.
 pub(crate) const HOLE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Both clocks at one moment: waiting uses the steady one, records the other.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
-    pub(crate) now: Instant,
-    pub(crate) wall: UnixMillis,
-}
 
 /// How long a reader waits at a hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,16 +30,6 @@ pub(crate) enum Patience {
     Forever,
 }
 
-/// How a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ended {
-    pub(crate) length: u64,
-    pub(crate) reason: EndReason,
-    pub(crate) exit: Option<u8>,
-    /// When the service stored the end.
-    pub(crate) at: UnixMillis,
-}
-
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -60,7 +40,7 @@ pub(crate) enum Step {
     /// Ask again when the stream changes, and at this time if there is one.
     Wait(Option<Instant>),
     /// Show the end; nothing comes after it.
-    End(Ended),
+    End(EndRecord),
     /// The end was shown.
     Over,
 }
@@ -91,7 +71,7 @@ impl StreamReader {
     /// What is shown is contiguous: each `Read` and `Mark` begins at the position, and
     /// [`advance`](Self::advance) past it is the only way on. So every byte is shown once, or a
     /// remark in its place.
-    pub(crate) fn next(&mut self, view: &View, clock: Clock) -> Step {
+    pub(crate) fn next(&mut self, view: &View, moment: Moment) -> Step {
         if self.over {
             return Step::Over;
         }
@@ -104,16 +84,16 @@ impl StreamReader {
             Found::Marked(range, WriterMarker::Restarted) => {
                 Step::Mark { range, marker: Marker::Restarted }
             }
-            Found::Hole(range) => self.at_hole(range, view.end(), clock),
+            Found::Hole(range) => self.at_hole(range, view.end(), moment),
             Found::End(end) => Step::End(end),
             Found::Nothing => Step::Wait(None),
         }
     }
 
     /// A hole is `missing` once nobody may fill it, and a `gap` when the reader's patience ends.
-    fn at_hole(&mut self, range: ByteRange, end: Option<Ended>, clock: Clock) -> Step {
+    fn at_hole(&mut self, range: ByteRange, end: Option<EndRecord>, moment: Moment) -> Step {
         let late = u64::try_from(LATE_FILL.as_millis()).unwrap_or(u64::MAX);
-        if end.is_some_and(|end| end.at.0.saturating_add(late) <= clock.wall.0) {
+        if end.is_some_and(|end| end.at.0.saturating_add(late) <= moment.wall.0) {
             return Step::Mark { range, marker: Marker::Missing };
         }
         let gap = Step::Mark { range, marker: Marker::Gap };
@@ -123,10 +103,14 @@ impl StreamReader {
             Patience::For(patience) => {
                 let since = match self.hole {
                     Some((start, since)) if start == range.start() => since,
-                    _ => clock.now,
+                    _ => moment.steady,
                 };
                 self.hole = Some((range.start(), since));
-                if since + patience <= clock.now { gap } else { Step::Wait(Some(since + patience)) }
+                if since + patience <= moment.steady {
+                    gap
+                } else {
+                    Step::Wait(Some(since + patience))
+                }
             }
         }
     }

@@ -4,6 +4,7 @@
 //! ([`merge`]), and that the text or the records of the answer ([`text`], [`record`]).
 
 pub(crate) mod accept;
+pub(crate) mod exact;
 pub(crate) mod http_range;
 pub(crate) mod lines;
 pub(crate) mod merge;

@@ -6,38 +6,49 @@ use relay_protocol::{
     range::ByteRange,
     read::Marker,
     time::UnixMillis,
-    write::{EndReason, WriterMarker},
+    write::{Crc32c, EndReason, WriterMarker},
 };
 use tokio::time::Instant;
 
-use super::{Clock, Ended, Extent, HOLE_PATIENCE, Patience, Step, StreamReader, View};
+use super::{HOLE_PATIENCE, Patience, Step, StreamReader, View};
+use crate::stream::{EndRecord, Moment, SegmentInfo};
 
 fn range(start: u64, end: u64) -> ByteRange {
     ByteRange::new(start, end).unwrap()
 }
 
+fn info(start: u64, end: u64) -> SegmentInfo {
+    let length = end - start;
+    SegmentInfo { start, length, newlines: 0, crc32c: 0, first_time: None, last_time: None }
+}
+
 fn view(segments: &[(u64, u64)], markers: &[(u64, u64)], length: Option<u64>) -> View {
-    let extents =
-        segments.iter().map(|(start, end)| Extent { range: range(*start, *end), newlines: 0 });
+    let extents = segments.iter().map(|(start, end)| info(*start, *end));
     let markers =
         markers.iter().map(|(start, end)| (range(*start, *end), WriterMarker::Dropped)).collect();
     View::new(extents, |_| false, markers, length.map(end))
 }
 
-fn end(length: u64) -> Ended {
-    Ended { length, reason: EndReason::Eof, exit: None, at: UnixMillis(1_000) }
+fn end(length: u64) -> EndRecord {
+    EndRecord {
+        crc32c: Crc32c(0),
+        length,
+        reason: EndReason::Eof,
+        exit: None,
+        at: UnixMillis(1_000),
+    }
 }
 
 fn mark(start: u64, end: u64, marker: Marker) -> Step {
     Step::Mark { range: range(start, end), marker }
 }
 
-fn clock() -> Clock {
-    Clock { now: Instant::now(), wall: UnixMillis(2_000) }
+fn clock() -> Moment {
+    Moment { steady: Instant::now(), wall: UnixMillis(2_000) }
 }
 
-fn later(clock: Clock, by: Duration) -> Clock {
-    Clock { now: clock.now + by, ..clock }
+fn later(clock: Moment, by: Duration) -> Moment {
+    Moment { steady: clock.steady + by, ..clock }
 }
 
 #[test]
@@ -47,7 +58,7 @@ fn a_follower_waits_ten_seconds_at_a_hole_and_then_shows_a_gap() {
     let mut reader = StreamReader::new(0, Patience::For(HOLE_PATIENCE));
     assert_eq!(reader.next(&stored, start), Step::Read { segment: 0, range: range(0, 5) });
     reader.advance(5);
-    let until = start.now + HOLE_PATIENCE;
+    let until = start.steady + HOLE_PATIENCE;
     assert_eq!(reader.next(&stored, start), Step::Wait(Some(until)));
     let nearly = later(start, HOLE_PATIENCE - Duration::from_millis(1));
     assert_eq!(reader.next(&stored, nearly), Step::Wait(Some(until)));
@@ -59,12 +70,12 @@ fn a_hole_that_begins_to_fill_is_waited_for_anew() {
     let start = clock();
     let mut reader = StreamReader::new(5, Patience::For(HOLE_PATIENCE));
     let before = view(&[(0, 5), (9, 12)], &[], None);
-    assert_eq!(reader.next(&before, start), Step::Wait(Some(start.now + HOLE_PATIENCE)));
+    assert_eq!(reader.next(&before, start), Step::Wait(Some(start.steady + HOLE_PATIENCE)));
     let filled = view(&[(0, 5), (5, 7), (9, 12)], &[], None);
     let now = later(start, Duration::from_secs(9));
     assert_eq!(reader.next(&filled, now), Step::Read { segment: 5, range: range(5, 7) });
     reader.advance(7);
-    assert_eq!(reader.next(&filled, now), Step::Wait(Some(now.now + HOLE_PATIENCE)));
+    assert_eq!(reader.next(&filled, now), Step::Wait(Some(now.steady + HOLE_PATIENCE)));
 }
 
 #[test]
@@ -72,7 +83,7 @@ fn after_the_end_a_hole_may_be_filled_for_ten_minutes_and_then_is_missing() {
     let stored = view(&[(0, 5)], &[], Some(8));
     let late = UnixMillis(1_000 + u64::try_from(LATE_FILL.as_millis()).unwrap());
     for patience in [Patience::Never, Patience::For(HOLE_PATIENCE), Patience::Forever] {
-        let closed = Clock { wall: late, ..clock() };
+        let closed = Moment { wall: late, ..clock() };
         let mut reader = StreamReader::new(5, patience);
         assert_eq!(reader.next(&stored, closed), mark(5, 8, Marker::Missing));
         reader.advance(8);
@@ -80,10 +91,10 @@ fn after_the_end_a_hole_may_be_filled_for_ten_minutes_and_then_is_missing() {
         reader.close();
         assert_eq!(reader.next(&stored, closed), Step::Over);
     }
-    let open = Clock { wall: UnixMillis(late.0 - 1), ..clock() };
+    let open = Moment { wall: UnixMillis(late.0 - 1), ..clock() };
     let next = |patience| StreamReader::new(5, patience).next(&stored, open);
     assert_eq!(next(Patience::Never), mark(5, 8, Marker::Gap));
-    assert_eq!(next(Patience::For(HOLE_PATIENCE)), Step::Wait(Some(open.now + HOLE_PATIENCE)));
+    assert_eq!(next(Patience::For(HOLE_PATIENCE)), Step::Wait(Some(open.steady + HOLE_PATIENCE)));
     assert_eq!(next(Patience::Forever), Step::Wait(None));
 }
 
@@ -129,7 +140,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn follow(&mut self, reader: &mut StreamReader, view: &View, clock: Clock) {
+    fn follow(&mut self, reader: &mut StreamReader, view: &View, clock: Moment) {
         loop {
             assert_eq!(reader.position(), self.positions.len() as u64);
             match reader.next(view, clock) {

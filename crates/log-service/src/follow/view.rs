@@ -2,15 +2,7 @@
 
 use relay_protocol::{range::ByteRange, write::WriterMarker};
 
-use super::Ended;
-
-/// A segment as its index knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Extent {
-    pub(crate) range: ByteRange,
-    /// Newlines among its bytes.
-    pub(crate) newlines: u64,
-}
+use crate::stream::{EndRecord, SegmentInfo};
 
 /// What lies at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +16,7 @@ pub(crate) enum Found {
     /// No bytes, though later ones exist or the stream is longer.
     Hole(ByteRange),
     /// The end of the stream.
-    End(Ended),
+    End(EndRecord),
     /// Nothing yet.
     Nothing,
 }
@@ -35,26 +27,26 @@ pub(crate) enum Found {
 /// the next only what the first has not covered: the same for every reader on every replica.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
-    segments: Cover<Extent>,
+    segments: Cover<SegmentInfo>,
     corrupt: Cover<()>,
     markers: Cover<WriterMarker>,
-    end: Option<Ended>,
+    end: Option<EndRecord>,
 }
 
 impl View {
     /// `segments` by rising start; those whose start `is_corrupt` are never shown.
     pub(crate) fn new(
-        segments: impl IntoIterator<Item = Extent>,
+        segments: impl IntoIterator<Item = SegmentInfo>,
         is_corrupt: impl Fn(u64) -> bool,
         mut markers: Vec<(ByteRange, WriterMarker)>,
-        end: Option<Ended>,
+        end: Option<EndRecord>,
     ) -> Self {
         let mut view = Self { end, ..Self::default() };
-        for extent in segments {
-            if is_corrupt(extent.range.start()) {
-                view.corrupt.push(extent.range, ());
+        for segment in segments {
+            if is_corrupt(segment.start) {
+                view.corrupt.push(segment.range(), ());
             } else {
-                view.segments.push(extent.range, extent);
+                view.segments.push(segment.range(), segment);
             }
         }
         markers.sort_unstable();
@@ -64,7 +56,7 @@ impl View {
         view
     }
 
-    pub(crate) const fn end(&self) -> Option<Ended> {
+    pub(crate) const fn end(&self) -> Option<EndRecord> {
         self.end
     }
 
@@ -78,8 +70,8 @@ impl View {
             let end = bounds.iter().flatten().fold(end, |end, start| end.min(*start));
             ByteRange::new(position, end).expect("what begins later was looked for")
         };
-        if let Some((range, extent)) = covering(stored, position) {
-            return Found::Stored { segment: extent.range.start(), range: until(&[], range.end()) };
+        if let Some((range, info)) = covering(stored, position) {
+            return Found::Stored { segment: info.start, range: until(&[], range.end()) };
         }
         if let Some((range, ())) = covering(corrupt, position) {
             return Found::Corrupt(until(&starts[..1], range.end()));
@@ -110,7 +102,7 @@ impl View {
     }
 
     /// The pieces that are shown, last first: each a segment and what is shown of it.
-    pub(crate) fn pieces_backwards(&self) -> impl Iterator<Item = (&Extent, ByteRange)> + '_ {
+    pub(crate) fn pieces_backwards(&self) -> impl Iterator<Item = (&SegmentInfo, ByteRange)> + '_ {
         self.segments.shown_backwards()
     }
 
@@ -174,12 +166,17 @@ impl<T> Cover<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Extent, Found, View};
+    use super::{Found, View};
+    use crate::stream::SegmentInfo;
     use proptest::prelude::*;
     use relay_protocol::{range::ByteRange, write::WriterMarker};
 
     fn range(start: u64, length: u64) -> ByteRange {
         ByteRange::new(start, start + length).unwrap()
+    }
+
+    fn info(start: u64, length: u64) -> SegmentInfo {
+        SegmentInfo { start, length, newlines: 0, crc32c: 0, first_time: None, last_time: None }
     }
 
     proptest! {
@@ -194,7 +191,7 @@ mod tests {
             segments.sort_unstable();
             segments.dedup_by_key(|segment| segment.0);
             let ranges: Vec<ByteRange> = segments.iter().map(|(at, length)| range(*at, *length)).collect();
-            let extents = ranges.iter().map(|range| Extent { range: *range, newlines: 0 });
+            let extents = ranges.iter().map(|range| info(range.start(), range.length()));
             let marked: Vec<_> = markers.iter().map(|(at, length)| (range(*at, *length), WriterMarker::Dropped)).collect();
             let view = View::new(extents, |start| corrupt.contains(&start), marked.clone(), None);
             let holds = |range: &&ByteRange| range.start() <= position && position < range.end();
@@ -232,7 +229,7 @@ mod tests {
         ) {
             segments.sort_unstable();
             segments.dedup_by_key(|segment| segment.0);
-            let extents = segments.iter().map(|(at, length)| Extent { range: range(*at, *length), newlines: 0 });
+            let extents = segments.iter().map(|(at, length)| info(*at, *length));
             let view = View::new(extents, |_| false, Vec::new(), None);
             let mut forwards = Vec::new();
             let mut position = 0;
@@ -246,7 +243,7 @@ mod tests {
                     _ => break,
                 }
             }
-            let mut backwards: Vec<_> = view.pieces_backwards().map(|(extent, range)| (extent.range.start(), range)).collect();
+            let mut backwards: Vec<_> = view.pieces_backwards().map(|(extent, range)| (extent.start, range)).collect();
             backwards.reverse();
             prop_assert_eq!(backwards, forwards);
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use memchr::{memchr, memrchr};
 use relay_protocol::{range::ByteRange, read::Marker, time::UnixMillis};
 
-use crate::{follow::Ended, segment::Segment};
+use crate::{segment::Segment, stream::EndRecord};
 
 /// Longest piece of a line that is held until its newline comes. Longer lines are shown in parts
 /// of this size.
@@ -49,7 +49,7 @@ pub(crate) enum Ends {
 pub(crate) enum Item {
     Lines(Run),
     Mark { range: ByteRange, marker: Marker },
-    End(Ended),
+    End(EndRecord),
 }
 
 impl Run {
@@ -115,7 +115,7 @@ enum Behind {
         range: ByteRange,
         marker: Marker,
     },
-    End(Ended),
+    End(EndRecord),
     /// No end is stored, but nothing more is read.
     Cut,
 }
@@ -150,7 +150,7 @@ impl Lines {
     }
 
     /// Takes the end of the stream.
-    pub(crate) fn end(&mut self, end: Ended) {
+    pub(crate) fn end(&mut self, end: EndRecord) {
         self.behind = Some(Behind::End(end));
     }
 

@@ -29,11 +29,11 @@ pub(crate) const fn behind_end(position: u64) -> u64 {
     position.saturating_add(1)
 }
 
-/// A cursor with one position left open: that of the stream whose records are written.
+/// A cursor whose last position is left open: that of the stream whose records are written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OpenCursor {
+    /// The other streams with their positions, and the name of this one with its colon.
     pub(crate) before: String,
-    pub(crate) after: String,
 }
 
 /// Writes records.
@@ -54,6 +54,11 @@ struct Place {
 impl Records {
     pub(crate) const fn new(framing: Framing) -> Self {
         Self { framing, buffer: Vec::new() }
+    }
+
+    /// Whether records carry positions.
+    pub(crate) fn has_ids(&self) -> bool {
+        self.framing == Framing::Events
     }
 
     /// Writes the next item of the stream `source`; `cursor` is where its position belongs.
@@ -133,8 +138,8 @@ impl Records {
                 output.put(b"\n");
             }
             Framing::Events => {
-                let OpenCursor { before, after } = cursor;
-                output.put(format!("id: {before}{position}{after}\ndata: ").as_bytes());
+                let OpenCursor { before } = cursor;
+                output.put(format!("id: {before}{position}\ndata: ").as_bytes());
                 output.put(&self.buffer);
                 output.put(b"\n\n");
             }

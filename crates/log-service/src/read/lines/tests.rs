@@ -6,13 +6,13 @@ use relay_protocol::{
     range::ByteRange,
     read::Marker,
     time::{CaptureTimes, UnixMillis},
-    write::EndReason,
+    write::{Crc32c, EndReason},
 };
 
 use super::{Begins, Ends, Item, Lines, MAX_PART_BYTES, Run};
 use crate::{
-    follow::Ended,
     segment::{Segment, SegmentTimes},
+    stream::EndRecord,
 };
 
 const CREATED: UnixMillis = UnixMillis(1);
@@ -29,8 +29,8 @@ fn whole(segment: &Segment) -> ByteRange {
     ByteRange::new(segment.start, segment.end()).unwrap()
 }
 
-fn end(length: u64) -> Ended {
-    Ended { length, reason: EndReason::Eof, exit: None, at: UnixMillis(0) }
+fn end(length: u64) -> EndRecord {
+    EndRecord { crc32c: Crc32c(0), length, reason: EndReason::Eof, exit: None, at: UnixMillis(0) }
 }
 
 fn take(lines: &mut Lines) -> Vec<Run> {

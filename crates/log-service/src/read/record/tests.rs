@@ -5,16 +5,16 @@ use relay_protocol::{
     range::ByteRange,
     read::{Content, Cursor, Marker, Record, StreamRef},
     time::UnixMillis,
-    write::EndReason,
+    write::{Crc32c, EndReason},
 };
 
 use super::{Framing, OpenCursor, Records, source_text};
 use crate::{
-    follow::Ended,
     read::{
         lines::{Begins, Ends, Item, MAX_PART_BYTES, Run},
         output::Output,
     },
+    stream::EndRecord,
 };
 
 fn source() -> StreamRef {
@@ -38,8 +38,7 @@ fn run(offset: u64, bytes: &[u8]) -> Item {
 fn written(framing: Framing, items: &[Item]) -> String {
     let mut records = Records::new(framing);
     let mut output = Output::default();
-    let cursor =
-        OpenCursor { before: "main/stderr@a1:3,main/stdout@a1:".to_owned(), after: String::new() };
+    let cursor = OpenCursor { before: "main/stderr@a1:3,main/stdout@a1:".to_owned() };
     for item in items {
         records.write(&source_text(&source()), item, &cursor, &mut output);
     }
@@ -53,7 +52,13 @@ fn records(text: &str) -> Vec<Record> {
 #[test]
 fn records_are_those_of_the_protocol() {
     let range = ByteRange::new(4, 9).unwrap();
-    let end = Ended { length: 9, reason: EndReason::Killed, exit: Some(137), at: UnixMillis(0) };
+    let end = EndRecord {
+        crc32c: Crc32c(0),
+        length: 9,
+        reason: EndReason::Killed,
+        exit: Some(137),
+        at: UnixMillis(0),
+    };
     let items =
         [run(0, b"a\n\xff\nb"), Item::Mark { range, marker: Marker::Dropped }, Item::End(end)];
     let text = written(Framing::Ndjson, &items);
@@ -76,7 +81,13 @@ fn records_are_those_of_the_protocol() {
 
 #[test]
 fn an_event_has_the_position_behind_it_as_its_id_and_the_end_one_of_its_own() {
-    let end = Ended { length: 2, reason: EndReason::Eof, exit: Some(0), at: UnixMillis(0) };
+    let end = EndRecord {
+        crc32c: Crc32c(0),
+        length: 2,
+        reason: EndReason::Eof,
+        exit: Some(0),
+        at: UnixMillis(0),
+    };
     let text = written(Framing::Events, &[run(0, b"a\n"), Item::End(end)]);
     let ids: Vec<Cursor> = text
         .lines()

@@ -1,13 +1,18 @@
 use bytes::Bytes;
-use relay_protocol::{range::ByteRange, read::Marker, time::UnixMillis, write::EndReason};
+use relay_protocol::{
+    range::ByteRange,
+    read::Marker,
+    time::UnixMillis,
+    write::{Crc32c, EndReason},
+};
 
 use super::{Text, Timestamps};
 use crate::{
-    follow::Ended,
     read::{
         lines::{Begins, Ends, Item, Run},
         output::Output,
     },
+    stream::EndRecord,
 };
 
 fn run(text: &'static str, time: u64, begins: Begins) -> Item {
@@ -56,7 +61,15 @@ fn every_line_has_its_time_once() {
 #[test]
 fn remarks_are_lines_of_their_own_and_only_a_vanished_writer_is_told_at_the_end() {
     let mark = |marker| Item::Mark { range: ByteRange::new(5, 17).unwrap(), marker };
-    let end = |reason| Item::End(Ended { length: 17, reason, exit: None, at: UnixMillis(0) });
+    let end = |reason| {
+        Item::End(EndRecord {
+            crc32c: Crc32c(0),
+            length: 17,
+            reason,
+            exit: None,
+            at: UnixMillis(0),
+        })
+    };
     let items = [
         (0, run("a", 1, Begins::Line)),
         (0, mark(Marker::Dropped)),

@@ -1,0 +1,303 @@
+//! One stream of an answer: takes from the store what its reader decides.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use relay_protocol::{
+    range::ByteRange,
+    read::{Marker, StreamRef},
+    time::UnixMillis,
+};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    api::error::ApiError,
+    clock::unix_millis,
+    follow::{HOLE_PATIENCE, Patience, Step, StreamReader, View},
+    hub::{FollowGuard, IndexEntry, SegmentError, Snapshot, StreamHandle},
+    read::{
+        lines::{Item, Lines},
+        query::Mode,
+        record::source_text,
+    },
+    segment::Segment,
+    stream::Moment,
+};
+
+/// What a lane can do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Read on.
+    Reading,
+    /// Wait for a change, or until this time.
+    Waiting(Option<Instant>),
+    /// Everything was handed out.
+    Over,
+}
+
+/// One stream of an answer.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) entry: IndexEntry,
+    /// Which run of the container, in the order of the answer.
+    pub(super) run: usize,
+    /// The beginning of its records.
+    pub(super) source_text: Vec<u8>,
+    /// Its name in cursors, with the colon.
+    pub(super) cursor_name: String,
+    /// Position after what was handed to the writer.
+    pub(super) shown: u64,
+    /// The next item, if it is known.
+    pub(super) head: Option<Item>,
+    pub(super) state: State,
+    handle: Arc<StreamHandle>,
+    changes: watch::Receiver<u64>,
+    /// Shortens the hold of the stream while someone follows.
+    _guard: Option<FollowGuard>,
+    mode: Mode,
+    stored: Stored,
+    reader: StreamReader,
+    lines: Lines,
+    /// What a segment holds beyond what was handed to `lines`.
+    planned: VecDeque<Planned>,
+}
+
+/// What is known to be stored.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) snapshot: Snapshot,
+    pub(super) view: View,
+    /// Starts of segments that failed their checksum.
+    corrupt: BTreeSet<u64>,
+}
+
+/// A piece of a segment, or a remark about one.
+#[derive(Debug)]
+enum Planned {
+    Bytes(Arc<Segment>, ByteRange),
+    Conflict(ByteRange),
+}
+
+impl Stored {
+    pub(super) fn new(snapshot: Snapshot, corrupt: BTreeSet<u64>) -> Self {
+        let segments = snapshot.segments.iter();
+        let markers = snapshot.markers.to_vec();
+        let view = View::new(segments, |start| corrupt.contains(&start), markers, snapshot.end);
+        Self { snapshot, view, corrupt }
+    }
+}
+
+impl Lane {
+    /// Opens a stream; nothing is read of it yet.
+    pub(super) async fn open(
+        handle: Arc<StreamHandle>,
+        entry: IndexEntry,
+        run: usize,
+        mode: Mode,
+    ) -> Result<Self, ApiError> {
+        let changes = handle.changes();
+        if handle.snapshot().end.is_none() {
+            handle.refresh().await?;
+        }
+        let stored = Stored::new(handle.snapshot(), BTreeSet::new());
+        let StreamRef { container, instance, stream } = &entry.source;
+        Ok(Self {
+            run,
+            source_text: source_text(&entry.source),
+            cursor_name: format!("{container}/{stream}@{instance}:"),
+            shown: 0,
+            head: None,
+            state: State::Reading,
+            changes,
+            _guard: (mode == Mode::Follow).then(|| handle.follow()),
+            mode,
+            reader: StreamReader::new(0, patience(mode)),
+            lines: Lines::new(entry.created),
+            planned: VecDeque::new(),
+            stored,
+            handle,
+            entry,
+        })
+    }
+
+    /// Begins at this position. Behind the end, the stream was read with its end.
+    pub(super) fn start(&mut self, position: u64) {
+        self.shown = position;
+        self.reader = StreamReader::new(position, patience(self.mode));
+        if self.stored.snapshot.end.is_some_and(|end| end.length < position) {
+            self.state = State::Over;
+        }
+    }
+
+    pub(super) fn stored(&self) -> &Stored {
+        &self.stored
+    }
+
+    /// The good bytes of a segment; `None` if it is corrupt, which is remembered.
+    pub(super) async fn segment(&mut self, start: u64) -> Result<Option<Arc<Segment>>, ApiError> {
+        match self.handle.segment(start).await {
+            Ok(segment) => Ok(Some(segment)),
+            Err(SegmentError::Store { source, .. }) => Err(source.into()),
+            Err(SegmentError::Corrupt { .. }) => {
+                let mut corrupt = std::mem::take(&mut self.stored.corrupt);
+                corrupt.insert(start);
+                self.stored = Stored::new(self.stored.snapshot.clone(), corrupt);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads until the next item is known, or nothing more can be read now.
+    pub(super) async fn fill(&mut self) -> Result<(), ApiError> {
+        if let State::Waiting(until) = self.state {
+            let due = until.is_some_and(|until| until <= Instant::now());
+            if due || self.has_changed() {
+                self.state = State::Reading;
+            }
+        }
+        while self.head.is_none() && self.state == State::Reading {
+            self.head = self.lines.next();
+            if self.head.is_none() && !self.take_planned() {
+                self.step().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the next planned piece to the cutting of lines.
+    fn take_planned(&mut self) -> bool {
+        match self.planned.pop_front() {
+            Some(Planned::Bytes(segment, range)) => self.lines.push(&segment, range),
+            Some(Planned::Conflict(range)) => self.lines.mark(range, Marker::Conflict),
+            None => return false,
+        }
+        true
+    }
+
+    async fn step(&mut self) -> Result<(), ApiError> {
+        let moment = Moment { steady: Instant::now(), wall: unix_millis() };
+        let step = self.reader.next(&self.stored.view, moment);
+        // Bytes do not change once they are stored; everything else may have.
+        if !matches!(step, Step::Read { .. } | Step::Over) && self.look_again(step).await? {
+            return Ok(());
+        }
+        match step {
+            Step::Read { segment, range } => self.load(segment, range).await?,
+            Step::Mark { range, marker } => {
+                self.lines.mark(range, marker);
+                self.reader.advance(range.end());
+            }
+            Step::End(end) => {
+                self.lines.end(end);
+                self.reader.close();
+            }
+            Step::Wait(_) if self.mode == Mode::Once => {
+                self.lines.cut();
+                self.reader.close();
+            }
+            Step::Wait(until) => self.state = State::Waiting(until),
+            Step::Over => self.state = State::Over,
+        }
+        Ok(())
+    }
+
+    /// Takes the newest state of the stream; whether there was a newer one.
+    ///
+    /// A gap is declared only after the store was asked for what others may have stored there.
+    async fn look_again(&mut self, step: Step) -> Result<bool, ApiError> {
+        if self.mode == Mode::Once {
+            return Ok(false);
+        }
+        if matches!(step, Step::Mark { marker: Marker::Gap | Marker::Missing, .. }) {
+            self.handle.refresh().await?;
+        }
+        let changed = self.has_changed();
+        if changed {
+            self.changes.mark_unchanged();
+            let corrupt = std::mem::take(&mut self.stored.corrupt);
+            self.stored = Stored::new(self.handle.snapshot(), corrupt);
+        }
+        Ok(changed)
+    }
+
+    async fn load(&mut self, start: u64, range: ByteRange) -> Result<(), ApiError> {
+        let Some(segment) = self.segment(start).await? else { return Ok(()) };
+        let mut conflicts = self.conflicts(&segment, range).await?;
+        conflicts.sort_by_key(|conflict| conflict.end());
+        let mut from = range.start();
+        for conflict in conflicts {
+            self.plan(&segment, from, conflict.end());
+            self.planned.push_back(Planned::Conflict(conflict));
+            from = conflict.end();
+        }
+        self.plan(&segment, from, range.end());
+        self.reader.advance(range.end());
+        Ok(())
+    }
+
+    fn plan(&mut self, segment: &Arc<Segment>, start: u64, end: u64) {
+        if let Some(range) = ByteRange::new(start, end).filter(|range| !range.is_empty()) {
+            self.planned.push_back(Planned::Bytes(Arc::clone(segment), range));
+        }
+    }
+
+    /// Where other segments say something else than this one.
+    async fn conflicts(
+        &mut self,
+        segment: &Segment,
+        range: ByteRange,
+    ) -> Result<Vec<ByteRange>, ApiError> {
+        let rivals: Vec<_> = self.stored.view.rivals(segment.start, range).collect();
+        let mut conflicts = Vec::new();
+        for (start, overlap) in rivals {
+            let rival = self.segment(start).await?;
+            if rival.is_some_and(|rival| part(&rival, overlap) != part(segment, overlap)) {
+                conflicts.push(overlap);
+            }
+        }
+        Ok(conflicts)
+    }
+
+    /// To wait for what is stored, marked or ended since the last look.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    pub(super) fn has_changed(&self) -> bool {
+        self.changes.has_changed().unwrap_or(false)
+    }
+
+    /// Asks the store for what other processes wrote.
+    pub(super) async fn probe(&self) -> Result<(), ApiError> {
+        self.handle.refresh().await?;
+        Ok(())
+    }
+
+    /// When its newest bytes were captured, or it was created.
+    pub(super) fn newest(&self) -> UnixMillis {
+        let last = self.stored.snapshot.segments.last();
+        last.and_then(|segment| segment.last_time).unwrap_or(self.entry.created)
+    }
+
+    /// When the line before the next item began: where the item belongs.
+    pub(super) fn time(&self) -> UnixMillis {
+        match &self.head {
+            Some(Item::Lines(run)) => run.time,
+            _ => self.lines.time(),
+        }
+    }
+}
+
+fn part(segment: &Segment, range: ByteRange) -> Option<&[u8]> {
+    let at = |position: u64| usize::try_from(position.checked_sub(segment.start)?).ok();
+    segment.bytes.get(at(range.start())?..at(range.end())?)
+}
+
+const fn patience(mode: Mode) -> Patience {
+    match mode {
+        Mode::Once => Patience::Never,
+        Mode::Follow => Patience::For(HOLE_PATIENCE),
+    }
+}

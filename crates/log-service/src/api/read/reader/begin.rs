@@ -1,0 +1,171 @@
+//! Where an answer begins in each stream: at the first byte, at a cursor, a time, or the last lines.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use relay_protocol::{
+    read::{Cursor, StreamRef},
+    time::UnixMillis,
+};
+
+use super::{PodReader, Writer};
+use crate::{
+    api::{
+        error::ApiError,
+        read::{Request, lane::Lane, runs, tail},
+    },
+    clock::unix_millis,
+    follow::{Start, resume, settled},
+    hub::IndexEntry,
+    read::{output::Output, query::Mode, record::behind_end},
+};
+
+impl PodReader {
+    /// Finds the streams that the request is about. Nothing is read yet, but for `tail`.
+    ///
+    /// # Errors
+    ///
+    /// 404 if there are none and nobody waits for them, 400 if several containers are meant.
+    pub(in crate::api::read) async fn open(
+        request: Request,
+        writer: Writer,
+        cursor: Option<Cursor>,
+    ) -> Result<Self, ApiError> {
+        let entries = request.app.hub.streams(&request.namespace, &request.pod).await?;
+        let container = runs::container(&entries, &request.query)
+            .map_err(|error| ApiError::BadRequest(error.to_string()))?;
+        let found = match &container {
+            Some(container) => runs::runs(&entries, container, &request.query),
+            None => Vec::new(),
+        };
+        if found.is_empty() && request.query.mode == Mode::Once {
+            return Err(ApiError::NotFound);
+        }
+        let tail = request.query.tail.filter(|_| cursor.is_none());
+        let mut reader = Self {
+            since: request.query.since.map(|since| since.moment(unix_millis())),
+            request: Arc::new(request),
+            output: Output::default(),
+            writer,
+            container,
+            runs: found
+                .iter()
+                .map(|run| (run.streams[0].source.instance.clone(), run.created))
+                .collect(),
+            known: found.iter().flat_map(|run| &run.streams).map(|entry| entry.uuid).collect(),
+            lanes: Vec::new(),
+            order: Vec::new(),
+            later: found.into_iter().enumerate().collect(),
+            active: 0,
+            cursor,
+            skip: 0,
+            unfinished: None,
+        };
+        match tail {
+            Some(wanted) => reader.open_tail(wanted).await?,
+            None => reader.open_first().await?,
+        }
+        Ok(reader)
+    }
+
+    async fn open_first(&mut self) -> Result<(), ApiError> {
+        self.forget_finished();
+        if let Some((_, run)) = self.later.pop_front_if(|(index, _)| *index == 0) {
+            for entry in run.streams {
+                self.open_lane(entry, 0).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves out the streams that the cursor says were read with their end.
+    fn forget_finished(&mut self) {
+        let Some(cursor) = &self.cursor else { return };
+        let streams: Vec<(StreamRef, UnixMillis)> = self
+            .later
+            .iter()
+            .flat_map(|(_, run)| &run.streams)
+            .map(|entry| (entry.source.clone(), entry.created))
+            .collect();
+        let starts = resume(cursor, &streams);
+        let finished: BTreeSet<StreamRef> = streams
+            .into_iter()
+            .zip(starts)
+            .filter_map(|((source, _), start)| (start == Start::Finished).then_some(source))
+            .collect();
+        for (_, run) in &mut self.later {
+            run.streams.retain(|entry| !finished.contains(&entry.source));
+        }
+    }
+
+    /// Opens the streams that hold the last lines, from the last run backwards, and those before
+    /// them at their ends.
+    async fn open_tail(&mut self, wanted: u64) -> Result<(), ApiError> {
+        let newest = self.later.iter().map(|(_, run)| run.created).max().unwrap_or_default();
+        let mut lines = 0;
+        while let Some((index, run)) = self.later.pop_back() {
+            let whole = lines >= wanted;
+            for entry in run.streams {
+                let needed = self.request.query.mode == Mode::Follow
+                    || !settled(entry.created, newest)
+                    || !whole;
+                if !needed {
+                    continue;
+                }
+                let Some(mut lane) = self.load(entry, index).await? else { continue };
+                if whole {
+                    lane.skip_stored();
+                } else {
+                    let start = tail::start(&mut lane, wanted).await?;
+                    lines += start.lines;
+                    lane.start(start.position);
+                }
+                self.add(lane);
+            }
+        }
+        self.skip = lines.saturating_sub(wanted);
+        Ok(())
+    }
+
+    /// Opens a stream and finds where to begin in it.
+    pub(super) async fn open_lane(
+        &mut self,
+        entry: IndexEntry,
+        run: usize,
+    ) -> Result<(), ApiError> {
+        let Some(mut lane) = self.load(entry, run).await? else { return Ok(()) };
+        let named = self.cursor.as_ref().and_then(|cursor| {
+            cursor.positions.iter().find(|(source, _)| *source == lane.entry.source)
+        });
+        if let Some((_, position)) = named {
+            lane.start(*position);
+        } else if let Some(moment) = self.since {
+            lane.start(tail::since(lane.stored(), moment));
+        }
+        self.add(lane);
+        Ok(())
+    }
+
+    async fn load(&self, entry: IndexEntry, run: usize) -> Result<Option<Lane>, ApiError> {
+        let Request { app, namespace, query, .. } = &*self.request;
+        match app.hub.open(namespace, entry.uuid).await? {
+            Some(handle) => Lane::open(handle, entry, run, query.mode).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn add(&mut self, lane: Lane) {
+        self.lanes.push(lane);
+        let lanes = &self.lanes;
+        self.order = (0..lanes.len()).collect();
+        self.order.sort_by_key(|&index| (lanes[index].run, runs::rank(&lanes[index].entry)));
+    }
+}
+
+impl Lane {
+    /// Begins behind everything that is stored.
+    fn skip_stored(&mut self) {
+        let stored = self.stored();
+        let end = stored.snapshot.end.map(|end| behind_end(end.length));
+        self.start(end.unwrap_or_else(|| stored.view.reach()));
+    }
+}
