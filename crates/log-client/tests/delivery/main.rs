@@ -1,5 +1,7 @@
 //! Delivery over real sockets, to a service that fails in every way.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod faults;
 mod service;
 mod tls;
@@ -38,7 +40,7 @@ fn success() -> Outcome {
 
 /// Bytes that compress a little and repeat nowhere.
 fn sample(length: usize) -> Vec<u8> {
-    (0..length / 8 + 1).flat_map(|line| format!("{line:07}\n").into_bytes()).take(length).collect()
+    (0..=length / 8).flat_map(|line| format!("{line:07}\n").into_bytes()).take(length).collect()
 }
 
 fn write_file(folder: &tempfile::TempDir, name: &str, content: &str) -> PathBuf {

@@ -224,10 +224,9 @@ impl Service {
             Some(Fault::CloseEarly) => return Err(io::Error::other("fault")),
             Some(Fault::Answer(code, retry_after)) => {
                 let mut reply = status(code, "");
-                let value = retry_after.map(http::HeaderValue::from);
-                value.into_iter().for_each(|value| {
-                    reply.headers_mut().insert("retry-after", value);
-                });
+                if let Some(seconds) = retry_after {
+                    reply.headers_mut().insert("retry-after", seconds.into());
+                }
                 return Ok(reply);
             }
             Some(Fault::ForgetEverything) => {
