@@ -1,15 +1,36 @@
 //! The HTTP interface.
 
+mod append;
+mod body;
+mod create;
+mod end;
 pub mod error;
+mod head;
+pub mod health;
+mod id;
 pub mod list;
+mod markers;
+mod metrics;
 pub mod read;
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{StatusCode, header};
 use tokio_util::sync::CancellationToken;
 
-use crate::{auth::Authorizer, hub::Hub};
+use crate::{
+    auth::{Authorizer, Keys},
+    hub::Hub,
+    metrics::{Metrics, StatusLabel},
+};
+use error::ApiError;
 
 /// What every handler may use; the state of the router is `Arc<App>`.
 #[derive(Debug)]
@@ -18,11 +39,41 @@ pub struct App {
     pub hub: Arc<Hub>,
     /// Who may do what.
     pub auth: Arc<dyn Authorizer>,
+    /// What signs the ids of streams.
+    pub keys: Keys,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Cancelled when the service stops: followers then end their answers.
     pub stopping: CancellationToken,
+    /// What was last found out about the store.
+    pub readiness: health::Readiness,
 }
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new().merge(list::router()).merge(read::router()).with_state(app)
+    Router::new()
+        .route("/logs", post(create::create))
+        .route("/logs/{id}/data", post(append::append).patch(append::patch).head(head::head))
+        .route("/logs/{id}/markers", post(markers::mark))
+        .route("/logs/{id}/end", post(end::end))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
+        .merge(list::router())
+        .merge(read::router())
+        .fallback(|| async { ApiError::NotFound })
+        .layer(from_fn_with_state(Arc::clone(&app), observe))
+        .with_state(app)
+}
+
+/// Counts answers, and gives a wrong method the body that every error has.
+async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = response.headers_mut().remove(header::ALLOW);
+        response = ApiError::MethodNotAllowed.into_response();
+        allow.map(|allow| response.headers_mut().insert(header::ALLOW, allow));
+    }
+    app.metrics.requests.get_or_create(&StatusLabel::of(response.status())).inc();
+    response
 }

@@ -11,7 +11,10 @@ mod write;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -69,6 +72,8 @@ struct Shared {
     budget: Budget,
     metrics: Arc<Metrics>,
     commits: Semaphore,
+    /// Whether the service is about to stop, so that no bytes should wait.
+    is_closing: AtomicBool,
     /// Owns every task of every stream.
     tasks: TaskTracker,
 }
@@ -83,6 +88,7 @@ impl Hub {
             budget: Budget::new(BUDGET_BYTES),
             metrics,
             commits: Semaphore::new(MAX_COMMITS),
+            is_closing: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         };
         Self {
@@ -150,8 +156,9 @@ impl Hub {
         }
     }
 
-    /// Stores all held bytes and waits for everything that is on its way.
+    /// Stores all held bytes, holds none from now on, and waits for all that is on its way.
     pub async fn close(&self) {
+        self.shared.is_closing.store(true, Ordering::Release);
         let open: Vec<Arc<StreamHandle>> =
             self.slots().values().filter_map(|slot| slot.get().cloned()).collect();
         for handle in open {

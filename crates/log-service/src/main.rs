@@ -1,3 +1,151 @@
 //! Keeps log streams and serves them.
 
-fn main() {}
+use std::{io::IsTerminal, process::ExitCode, sync::Arc};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use relay_log_service::{
+    api::{self, App, health::Readiness},
+    auth::{Authorizer, Hmac, KeyDir, Keys, Open},
+    config::{Auth, Config, Flags, LogFormat},
+    hub::Hub,
+    metrics::Metrics,
+    server::{Listener, Server, Tls, write_address},
+    store::{Failure, Store},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = Flags::parse().resolve().map_err(anyhow::Error::from);
+    let served = match config {
+        Ok(config) => serve(config).await,
+        Err(error) => Err(error),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One sentence with its causes: logging may not be set up yet.
+            let mut stderr = std::io::stderr();
+            drop(std::io::Write::write_fmt(
+                &mut stderr,
+                format_args!("relay-log-service: {error:#}\n"),
+            ));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> Result<()> {
+    start_logging(&config)?;
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let store = Store::open(&config.store)?;
+    check(&store).await?;
+    let tls = config.tls.as_ref().map(Tls::open).transpose()?;
+    let (auth, keys, key_dir) = authorizer(&config.auth)?;
+    let metrics = Arc::new(Metrics::default());
+    let hub = Arc::new(Hub::new(store, Arc::clone(&metrics)));
+    let stopping = stop_signal()?;
+    let app = Arc::new(App {
+        hub: Arc::clone(&hub),
+        auth,
+        keys: keys.clone(),
+        metrics: Arc::clone(&metrics),
+        stopping: stopping.clone(),
+        readiness: Readiness::default(),
+    });
+    let listener = Listener::bind(&config.listen).await?;
+    let address = listener.address().to_string();
+    tracing::info!(address = %address, store = %config.store, "listening");
+    if let Some(file) = &config.address_file {
+        write_address(file, &address).with_context(|| format!("failed to write {file:?}"))?;
+    }
+    let server = Server { listener, tls, router: api::router(app), metrics };
+    tokio::select! {
+        () = run(server, &hub, stopping) => {}
+        () = hub.sweep() => {}
+        () = watch(key_dir, keys) => {}
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Serves, and stores what is held as soon as the service is told to stop.
+async fn run(server: Server, hub: &Hub, stopping: CancellationToken) {
+    let closing = async {
+        stopping.cancelled().await;
+        hub.close().await;
+    };
+    tokio::join!(server.run(stopping.clone()), closing);
+    // Requests that ran on may have brought more.
+    hub.close().await;
+}
+
+async fn watch(key_dir: Option<KeyDir>, keys: Keys) {
+    match key_dir {
+        Some(key_dir) => key_dir.watch(keys).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A store that cannot be written is an error at once; a full one can still be read.
+async fn check(store: &Store) -> Result<()> {
+    match store.probe().await {
+        Err(error) if error.kind() == Failure::Full => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the store is full: reading only");
+            Ok(())
+        }
+        probed => probed.context("the store cannot be used"),
+    }
+}
+
+type Authorization = (Arc<dyn Authorizer>, Keys, Option<KeyDir>);
+
+fn authorizer(auth: &Auth) -> Result<Authorization> {
+    Ok(match auth {
+        Auth::Open(None) => (Arc::new(Open), Keys::random(), None),
+        Auth::Open(Some(path)) => {
+            let (key_dir, keys) = KeyDir::open(path)?;
+            (Arc::new(Open), keys, Some(key_dir))
+        }
+        Auth::Hmac(path) => {
+            let (key_dir, keys) = KeyDir::open(path)?;
+            (Arc::new(Hmac::new(keys.clone())), keys, Some(key_dir))
+        }
+    })
+}
+
+/// Cancelled by SIGTERM or SIGINT.
+fn stop_signal() -> Result<CancellationToken> {
+    let stopping = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("failed to watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to watch for SIGINT")?;
+    let stopped = stopping.clone();
+    // Lives as long as the process; nobody needs to wait for it.
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        stopped.cancel();
+    });
+    Ok(stopping)
+}
+
+fn start_logging(config: &Config) -> Result<()> {
+    let filter = EnvFilter::try_new(&config.log)
+        .with_context(|| format!("{:?} is not a filter for --log", config.log))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

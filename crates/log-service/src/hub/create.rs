@@ -89,10 +89,7 @@ impl Meta {
         hash.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    pub(super) fn parse(
-        key: &object_store::path::Path,
-        body: &Bytes,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn parse(key: &object_store::path::Path, body: &Bytes) -> Result<Self, StoreError> {
         serde_json::from_slice(body).map_err(|source| StoreError::malformed(key, source))
     }
 
@@ -139,11 +136,7 @@ impl Hub {
     }
 
     /// Gives an existing stream to its writer.
-    async fn adopt(
-        &self,
-        handle: &Arc<StreamHandle>,
-        meta: &Meta,
-    ) -> Result<Created, CreateError> {
+    async fn adopt(&self, handle: &Arc<StreamHandle>, meta: &Meta) -> Result<Created, CreateError> {
         if !handle.meta.is_same_writer(meta) {
             return Err(CreateError::OtherWriter);
         }

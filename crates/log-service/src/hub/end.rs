@@ -141,9 +141,6 @@ impl StreamHandle {
     }
 }
 
-pub(super) fn parse(
-    key: &object_store::path::Path,
-    body: &Bytes,
-) -> Result<EndRecord, StoreError> {
+pub(super) fn parse(key: &object_store::path::Path, body: &Bytes) -> Result<EndRecord, StoreError> {
     serde_json::from_slice(body).map_err(|source| StoreError::malformed(key, source))
 }

@@ -23,9 +23,7 @@ use crate::{
     clock,
     segment::{self, Corrupt, Segment},
     store::{Failure, StoreError, layout::StreamKeys},
-    stream::{
-        EndRecord, HOLD_ALONE, HOLD_FOLLOWED, Moment, SegmentIndex, Stream, Verdict, Waiter,
-    },
+    stream::{EndRecord, HOLD_ALONE, HOLD_FOLLOWED, Moment, SegmentIndex, Stream, Verdict, Waiter},
 };
 
 /// One open stream. Never two for the same stream in one process.
@@ -177,8 +175,9 @@ impl StreamHandle {
             .map_err(|source| SegmentError::Store { start, source })?
             .ok_or(SegmentError::Corrupt { start, source: Corrupt("it is gone") })?;
         let decoded = tokio::task::spawn_blocking(move || segment::decode(&encoded)).await;
-        let (header, bytes) =
-            decoded.expect("neither panics nor is aborted").and_then(|(header, bytes)| {
+        let (header, bytes) = decoded
+            .expect("neither panics nor is aborted")
+            .and_then(|(header, bytes)| {
                 let ours = header.stream == self.uuid && header.start == start;
                 if ours { Ok((header, bytes)) } else { Err(Corrupt("it belongs elsewhere")) }
             })

@@ -3,9 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use relay_protocol::{
-    capability::StreamUuid, limit::MAX_SEGMENT_BYTES, name::Namespace,
-};
+use relay_protocol::{capability::StreamUuid, limit::MAX_SEGMENT_BYTES, name::Namespace};
 use tokio::time::Instant;
 
 use super::{Shared, create::Meta, end, handle::StreamHandle};

@@ -61,21 +61,18 @@ impl Hub {
         let entries = stream::iter(keys).map(|key| async move { self.entry(tenant, &key).await });
         let entries: Vec<Option<IndexEntry>> = entries.buffered(PARALLEL).try_collect().await?;
         let mut entries: Vec<IndexEntry> = entries.into_iter().flatten().collect();
-        entries.sort_by(|one, other| (one.created, &one.source).cmp(&(other.created, &other.source)));
+        entries
+            .sort_by(|one, other| (one.created, &one.source).cmp(&(other.created, &other.source)));
         Ok(entries)
     }
 
-    async fn entry(
-        &self,
-        tenant: &Namespace,
-        key: &Path,
-    ) -> Result<Option<IndexEntry>, StoreError> {
+    async fn entry(&self, tenant: &Namespace, key: Path) -> Result<Option<IndexEntry>, StoreError> {
         let known = || self.entries.known.lock().expect("no code panics while it is locked");
-        if let Some(entry) = known().get(key) {
+        if let Some(entry) = known().get(&key) {
             return Ok(Some(entry.clone()));
         }
-        let Some(body) = self.shared.store.get(key).await? else { return Ok(None) };
-        let Ok(meta) = Meta::parse(key, &body) else {
+        let Some(body) = self.shared.store.get(&key).await? else { return Ok(None) };
+        let Ok(meta) = Meta::parse(&key, &body) else {
             tracing::error!(%key, "an index entry is malformed");
             return Ok(None);
         };
@@ -85,7 +82,7 @@ impl Hub {
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
-        known.insert(key.clone(), entry.clone());
+        known.insert(key, entry.clone());
         Ok(Some(entry))
     }
 }

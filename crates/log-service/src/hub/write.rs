@@ -1,6 +1,6 @@
 //! Requests that write a stream.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use relay_protocol::{range::ByteRange, range_set::RangeSet, write::WriterMarker};
@@ -265,9 +265,10 @@ impl StreamHandle {
         Ok(fresh)
     }
 
-    /// Under memory pressure nothing waits.
+    /// Under memory pressure and before a stop nothing waits.
     fn hurry(&self, write: Write) -> Write {
-        let hurried = self.shared.budget.held() > PRESSURE_BYTES;
+        let hurried = self.shared.budget.held() > PRESSURE_BYTES
+            || self.shared.is_closing.load(Ordering::Acquire);
         if hurried { Write { flush: Flush::Now, ..write } } else { write }
     }
 

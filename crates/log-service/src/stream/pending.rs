@@ -22,7 +22,7 @@ pub(super) struct Piece {
     pub(super) flush: Flush,
     pub(super) append: Option<Append>,
     /// Gives the memory back when the last piece of the request is gone.
-    pub(super) permit: Arc<Permit>,
+    pub(super) _permit: Arc<Permit>,
 }
 
 impl Piece {

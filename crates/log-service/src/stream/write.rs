@@ -159,7 +159,7 @@ impl Stream {
             arrived: now.steady,
             flush: *flush,
             append,
-            permit: Arc::clone(permit),
+            _permit: Arc::clone(permit),
         });
     }
 

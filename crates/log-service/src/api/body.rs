@@ -1,0 +1,141 @@
+//! Request bodies: their type, encoding and size.
+
+mod decode;
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body_util::BodyExt;
+use relay_protocol::{header::OCTET_STREAM, limit::MAX_REQUEST_BYTES};
+use serde::de::DeserializeOwned;
+
+use super::{
+    App,
+    error::{ApiError, RetryAfter},
+};
+use crate::budget::Permit;
+use decode::{DecodeError, Decoder};
+
+/// Encoded bytes of a request: gzip and zstd add little even to bytes that they cannot compress.
+const MAX_ENCODED_BYTES: u64 = MAX_REQUEST_BYTES as u64 + (64 << 10);
+/// Largest JSON body: ten times the longest that any field allows.
+const MAX_JSON_BYTES: usize = 64 << 10;
+/// How long a body may take: 512 KiB at 9 KiB a second.
+const BODY_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Reads the bytes of a stream, and reserves memory for them before it does.
+///
+/// # Errors
+///
+/// 400 if they cannot be decoded, 408 if they come too slowly, 413 if they are too many, 415 for
+/// another type or encoding, 429 if the process holds too much.
+pub(super) async fn octets(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    length: Option<usize>,
+) -> Result<(Bytes, Permit), ApiError> {
+    check_type(headers, OCTET_STREAM)?;
+    let decoder = Decoder::new(headers)?;
+    let declared = content_length(headers);
+    if declared.is_some_and(|declared| declared > MAX_ENCODED_BYTES) {
+        return Err(too_large(MAX_REQUEST_BYTES));
+    }
+    let plain = declared.filter(|_| decoder.is_identity());
+    if plain.is_some_and(|plain| plain > MAX_REQUEST_BYTES as u64) {
+        return Err(too_large(MAX_REQUEST_BYTES));
+    }
+    if let (Some(plain), Some(length)) = (plain, length)
+        && plain != length as u64
+    {
+        return Err(wrong_length(length));
+    }
+    let plain = plain.and_then(|plain| usize::try_from(plain).ok());
+    let expected = length.or(plain).unwrap_or(MAX_REQUEST_BYTES);
+    let permit = app.hub.budget().reserve(expected);
+    let mut permit = permit.ok_or(ApiError::TooManyRequests(RetryAfter::SOON))?;
+    let bytes = read(body, decoder, expected).await?;
+    if length.is_some_and(|length| length != bytes.len()) {
+        return Err(wrong_length(bytes.len()));
+    }
+    permit.shrink(bytes.len());
+    Ok((bytes, permit))
+}
+
+/// Reads a JSON body.
+///
+/// # Errors
+///
+/// 400 if it is not JSON, 422 if it is and says something else; 408, 413 and 415 as for bytes.
+pub(super) async fn json<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, ApiError> {
+    check_type(headers, "application/json")?;
+    let bytes = read(body, Decoder::new(headers)?, MAX_JSON_BYTES).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        if error.is_data() {
+            ApiError::Unprocessable(error.to_string())
+        } else {
+            ApiError::BadRequest(format!("the body is not JSON: {error}"))
+        }
+    })
+}
+
+/// At most `limit` decoded bytes.
+async fn read(body: Body, decoder: Decoder, limit: usize) -> Result<Bytes, ApiError> {
+    let reading = tokio::time::timeout(BODY_TIMEOUT, collect(body, decoder, limit));
+    reading.await.map_err(|_| ApiError::Timeout)?
+}
+
+async fn collect(mut body: Body, mut decoder: Decoder, limit: usize) -> Result<Bytes, ApiError> {
+    let mut decoded = Vec::with_capacity(limit.min(MAX_REQUEST_BYTES));
+    let mut encoded = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::BadRequest("the body was cut short".to_owned()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        encoded += data.len() as u64;
+        if encoded > MAX_ENCODED_BYTES {
+            return Err(too_large(limit));
+        }
+        decoder.feed(&data, &mut decoded, limit).map_err(|error| refused(error, limit))?;
+    }
+    decoder.finish(&mut decoded, limit).map_err(|error| refused(error, limit))?;
+    decoded.shrink_to_fit();
+    Ok(decoded.into())
+}
+
+fn refused(error: DecodeError, limit: usize) -> ApiError {
+    match error {
+        DecodeError::TooLong => too_large(limit),
+        DecodeError::Malformed => {
+            ApiError::BadRequest("the body is not what Content-Encoding says".to_owned())
+        }
+    }
+}
+
+fn too_large(limit: usize) -> ApiError {
+    let most = limit.min(MAX_REQUEST_BYTES);
+    ApiError::TooLarge(format!("send at most {most} bytes in one request"))
+}
+
+fn wrong_length(length: usize) -> ApiError {
+    ApiError::BadRequest(format!("the body and Content-Range differ in length: {length} bytes"))
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A body without a type is taken for what the resource needs.
+fn check_type(headers: &HeaderMap, needed: &str) -> Result<(), ApiError> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let sent = value.to_str().unwrap_or_default();
+    let essence = sent.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case(needed) {
+        return Ok(());
+    }
+    Err(ApiError::UnsupportedMedia(format!("send Content-Type: {needed}")))
+}
