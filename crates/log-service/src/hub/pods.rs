@@ -58,7 +58,7 @@ impl Hub {
         pod: &PodName,
     ) -> Result<Vec<IndexEntry>, StoreError> {
         let keys = self.shared.store.list(&layout::pod(tenant, pod)).await?;
-        let entries = stream::iter(keys).map(|key| async move { self.entry(tenant, &key).await });
+        let entries = stream::iter(keys).map(|key| async move { self.entry(tenant, key).await });
         let entries: Vec<Option<IndexEntry>> = entries.buffered(PARALLEL).try_collect().await?;
         let mut entries: Vec<IndexEntry> = entries.into_iter().flatten().collect();
         entries
