@@ -5,6 +5,7 @@ use std::{
     process::{Command, Stdio},
     sync::mpsc::sync_channel,
     thread,
+    time::Duration,
 };
 
 use crate::{
@@ -142,6 +143,14 @@ fn without_following_a_broken_connection_is_an_error() {
 }
 
 #[test]
+fn an_answer_that_ends_within_a_record_is_not_the_whole_log() {
+    let peer = Peer::start(pod(""), vec![orderly(vec![line(0, "one"), "{\"contai".to_owned()])]);
+    let (status, stdout, stderr) = run(&mut logs(&peer, &["p"]));
+    assert_eq!((status, stdout.as_str()), (Some(1), "one\n"));
+    assert_eq!(stderr, "relay: the answer of the log service ended within a record\n");
+}
+
+#[test]
 fn a_refusal_ends_it_at_once_even_while_following() {
     let peer = Peer::start(
         pod(""),
@@ -224,8 +233,12 @@ fn ctrl_c_ends_it_quietly_even_while_nobody_reads() {
     let peer = Peer::start(pod(""), vec![full]);
     let mut reader =
         logs(&peer, &["-f", "p"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdout = reader.stdout.take().unwrap();
-    stdout.read_exact(&mut [0; 10]).unwrap();
+    let stdout = reader.stdout.take().unwrap();
+    // A chunk of 1,000 bytes does not fit any more.
+    while rustix::io::ioctl_fionread(&stdout).unwrap() < 60_000 {
+        thread::park_timeout(Duration::from_millis(5));
+        assert!(reader.try_wait().unwrap().is_none());
+    }
     let sent = Command::new("kill").args(["-INT", &reader.id().to_string()]).status().unwrap();
     assert!(sent.success());
     let output = reader.wait_with_output().unwrap();
