@@ -416,3 +416,26 @@ proptest! {
         world.check_result();
     }
 }
+
+/// The end goes out while bytes are in flight. If they are refused first, it is refused too, for
+/// its checksum, and told again.
+#[test]
+fn an_end_with_the_checksum_of_refused_bytes_is_told_again() {
+    let mut world = World::new();
+    world.pump().ok();
+    for _ in 0..STREAMS {
+        world.handle(0, Verdict::Take);
+        world.deliver(0);
+    }
+    world.act(&Action::Write(0, 5));
+    world.act(&Action::Finish);
+    assert!(world.flights.iter().any(|flight| matches!(flight.request, Request::End(..))));
+    world.handle(0, Verdict::Refuse);
+    world.act(&Action::Deliver(0));
+    let mark = world.flights.len() - 1;
+    assert!(matches!(world.flights[mark].request, Request::Mark(..)));
+    world.handle(mark, Verdict::Take);
+    world.deliver(mark);
+    world.recover();
+    world.check_result();
+}

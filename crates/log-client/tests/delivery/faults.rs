@@ -139,7 +139,7 @@ async fn a_refused_token_is_read_anew() {
     service.until(|state| state.requests >= 2).await;
     assert!(service.state().streams.is_empty());
     write_file(&folder, "token", "new\n");
-    service.until(|state| state.streams.contains_key("stdout")).await;
+    service.until(|state| state.streams.len() == 2).await;
     service.until(|state| !state.streams["stdout"].bytes.is_empty()).await;
     // Rotated while the streams are open: the next request has the old one, and is repeated.
     service.state().token = Some("newer".to_owned());

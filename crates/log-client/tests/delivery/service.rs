@@ -223,6 +223,8 @@ impl Service {
         match fault {
             Some(Fault::CloseEarly) => return Err(io::Error::other("fault")),
             Some(Fault::Answer(code, retry_after)) => {
+                // Read first: a connection that closes amid a body may lose the answer.
+                request.into_body().collect().await.map_err(io::Error::other)?;
                 let mut reply = status(code, "");
                 if let Some(seconds) = retry_after {
                     reply.headers_mut().insert("retry-after", seconds.into());
