@@ -60,6 +60,8 @@ pub struct Stream {
     covered: RangeSet,
     markers: Arc<Vec<(ByteRange, WriterMarker)>>,
     pending: Pending,
+    /// Commits that failed and may be in the store all the same.
+    doubtful: Vec<ByteRange>,
     mode: Option<Mode>,
     appends: VecDeque<Append>,
     end: Option<EndRecord>,
@@ -103,6 +105,11 @@ impl Stream {
         self.marked.insert(range);
         self.covered.insert(range);
         true
+    }
+
+    /// The store was asked for the segment that begins at `start`, after a commit of it failed.
+    pub fn resolve(&mut self, start: u64) {
+        self.doubtful.retain(|range| range.start() != start);
     }
 
     /// Learns how the stream ended.

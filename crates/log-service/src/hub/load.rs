@@ -72,6 +72,17 @@ impl StreamHandle {
         Ok(new)
     }
 
+    /// Finds out whether a commit that failed is in the store all the same.
+    pub(super) async fn settle_doubt(&self, start: u64) -> Result<(), StoreError> {
+        let header = self.header(start).await?;
+        let mut state = self.lock();
+        header.iter().for_each(|header| state.stream.learn(header));
+        state.stream.resolve(start);
+        drop(state);
+        self.notify();
+        Ok(())
+    }
+
     /// As [`refresh`](Self::refresh), and lists everything.
     pub(super) async fn refresh_all(&self) -> Result<bool, StoreError> {
         let known = self.lock().stream.index().last().is_some();

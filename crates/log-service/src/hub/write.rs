@@ -75,6 +75,7 @@ enum Step<'a> {
     /// The bytes are taken, and durable once this is.
     Taken(ByteRange, Option<Waiting<'a>>),
     Compare(ByteRange, Vec<ByteRange>),
+    Doubtful(Vec<u64>),
     Pending(Option<Waiting<'a>>),
 }
 
@@ -116,7 +117,7 @@ impl StreamHandle {
             let step = self.place(&write, key, &same)?;
             let place = match &step {
                 Step::Taken(range, _) | Step::Compare(range, _) => Some(*range),
-                Step::Pending(_) => None,
+                Step::Pending(_) | Step::Doubtful(_) => None,
             };
             match (self.follow_up(step, &write.bytes, &mut same).await?, place) {
                 (Some(Verdict::Stored), Some(range)) => return Ok(range),
@@ -168,6 +169,7 @@ impl StreamHandle {
     ) -> Result<Step<'_>, WriteError> {
         match taken {
             Ok(()) => Ok(Step::Taken(range, self.wait(state, range))),
+            Err(Refusal::Doubtful(starts)) => Ok(Step::Doubtful(starts)),
             Err(Refusal::Compare(parts)) => Ok(Step::Compare(range, parts)),
             Err(Refusal::Pending(part)) => Ok(Step::Pending(self.wait(state, part))),
             Err(refusal) => Err(refused(refusal)),
@@ -199,6 +201,12 @@ impl StreamHandle {
             Step::Pending(None) => Ok(None),
             Step::Pending(Some(waiting)) => {
                 waiting.verdict().await;
+                Ok(None)
+            }
+            Step::Doubtful(starts) => {
+                for start in starts {
+                    self.settle_doubt(start).await.map_err(WriteError::Refresh)?;
+                }
                 Ok(None)
             }
             Step::Compare(range, parts) => {
@@ -287,7 +295,7 @@ fn refused(refusal: Refusal) -> WriteError {
         Refusal::Mode(mode) => WriteError::Mode(mode),
         Refusal::PastEnd(length) => WriteError::PastEnd(length),
         Refusal::Closed => WriteError::Closed,
-        Refusal::Compare(_) | Refusal::Pending(_) => WriteError::Busy,
+        Refusal::Compare(_) | Refusal::Pending(_) | Refusal::Doubtful(_) => WriteError::Busy,
     }
 }
 

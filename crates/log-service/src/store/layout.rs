@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn keys_are_as_the_design_says() {
-        let folder = "72/team-a/01010101010101010101010101010101";
+        let folder = "cc/team-a/01010101010101010101010101010101";
         assert_eq!(keys().meta().as_ref(), format!("{folder}/meta"));
         assert_eq!(keys().segment(255).as_ref(), format!("{folder}/d/00000000000000ff"));
         assert_eq!(keys().conflict(1, 2).as_ref(), format!("{folder}/x/0000000000000001-00000002"));

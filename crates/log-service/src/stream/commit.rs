@@ -170,10 +170,11 @@ impl Stream {
                 verdicts.extend(self.move_held());
                 Settled { verdicts, loser: None }
             }
-            (Outcome::Failed, _) => Settled {
-                verdicts: self.tell(flight.commit.range, |_| Verdict::Failed),
-                loser: None,
-            },
+            (Outcome::Failed, _) => {
+                self.doubtful.push(flight.commit.range);
+                let verdicts = self.tell(flight.commit.range, |_| Verdict::Failed);
+                Settled { verdicts, loser: None }
+            }
         }
     }
 

