@@ -7,9 +7,7 @@ mod view;
 
 use std::time::Duration;
 
-use relay_protocol::{
-    limit::LATE_FILL, range::ByteRange, read::Marker, time::UnixMillis, write::WriterMarker,
-};
+use relay_protocol::{limit::LATE_FILL, range::ByteRange, read::Marker, write::WriterMarker};
 use tokio::time::Instant;
 
 use crate::stream::{EndRecord, Moment};

@@ -60,7 +60,7 @@ fn a_follower_waits_ten_seconds_at_a_hole_and_then_shows_a_gap() {
     reader.advance(5);
     let until = start.steady + HOLE_PATIENCE;
     assert_eq!(reader.next(&stored, start), Step::Wait(Some(until)));
-    let nearly = later(start, HOLE_PATIENCE - Duration::from_millis(1));
+    let nearly = later(start, HOLE_PATIENCE.saturating_sub(Duration::from_millis(1)));
     assert_eq!(reader.next(&stored, nearly), Step::Wait(Some(until)));
     assert_eq!(reader.next(&stored, later(start, HOLE_PATIENCE)), mark(5, 9, Marker::Gap));
 }

@@ -61,10 +61,9 @@ pub(crate) fn first_unreadable(
     let mut at = start;
     while at < end {
         match view.at(at) {
-            Found::Stored { range, .. } => at = range.end(),
             Found::Corrupt(range) | Found::Marked(range, _) => return Some(Unreadable(range)),
             Found::Hole(range) if mode == Mode::Once => return Some(Unreadable(range)),
-            Found::Hole(range) => at = range.end(),
+            Found::Stored { range, .. } | Found::Hole(range) => at = range.end(),
             Found::End(_) | Found::Nothing => return None,
         }
     }
@@ -104,8 +103,8 @@ mod tests {
         View::new(segments.iter().map(|(at, length)| info(*at, *length)), |_| false, markers, end)
     }
 
-    fn from(first: u64, last: Option<u64>) -> Option<Asked> {
-        Some(Asked::From { first, last })
+    fn from(first: u64, last: Option<u64>) -> Asked {
+        Asked::From { first, last }
     }
 
     fn range(start: u64, end: Option<u64>, content_range: &str) -> Part {
@@ -117,17 +116,17 @@ mod tests {
         let ended = view(&[(0, 10)], Vec::new(), Some(10));
         let asked = |asked| part(&ended, 10, asked, Mode::Once);
         assert_eq!(asked(None), Part::Whole { end: Some(10) });
-        assert_eq!(asked(from(2, Some(4))), range(2, Some(5), "bytes 2-4/10"));
-        assert_eq!(asked(from(2, None)), range(2, Some(10), "bytes 2-9/10"));
-        assert_eq!(asked(from(2, Some(99))), range(2, Some(10), "bytes 2-9/10"));
+        assert_eq!(asked(Some(from(2, Some(4)))), range(2, Some(5), "bytes 2-4/10"));
+        assert_eq!(asked(Some(from(2, None))), range(2, Some(10), "bytes 2-9/10"));
+        assert_eq!(asked(Some(from(2, Some(99)))), range(2, Some(10), "bytes 2-9/10"));
         assert_eq!(asked(Some(Asked::Suffix(3))), range(7, Some(10), "bytes 7-9/10"));
         assert_eq!(asked(Some(Asked::Suffix(99))), range(0, Some(10), "bytes 0-9/10"));
         let none = Part::Unsatisfiable { content_range: "bytes */10".to_owned() };
-        assert_eq!(asked(from(10, None)), none);
+        assert_eq!(asked(Some(from(10, None))), none);
         assert_eq!(asked(Some(Asked::Suffix(0))), none);
         let running = view(&[(0, 10)], Vec::new(), None);
         assert_eq!(
-            part(&running, 10, from(2, None), Mode::Once),
+            part(&running, 10, Some(from(2, None)), Mode::Once),
             range(2, Some(10), "bytes 2-9/*")
         );
     }
@@ -137,11 +136,11 @@ mod tests {
         let running = view(&[(0, 10)], Vec::new(), None);
         let asked = |asked| part(&running, 10, asked, Mode::Follow);
         assert_eq!(asked(None), Part::Whole { end: None });
-        assert_eq!(asked(from(50, Some(59))), range(50, Some(60), "bytes 50-59/*"));
-        assert_eq!(asked(from(5, None)), range(5, None, "bytes 5-9223372036854775807/*"));
+        assert_eq!(asked(Some(from(50, Some(59)))), range(50, Some(60), "bytes 50-59/*"));
+        assert_eq!(asked(Some(from(5, None))), range(5, None, "bytes 5-9223372036854775807/*"));
         let ended = view(&[(0, 10)], Vec::new(), Some(10));
         assert_eq!(
-            part(&ended, 10, from(5, None), Mode::Follow),
+            part(&ended, 10, Some(from(5, None)), Mode::Follow),
             range(5, Some(10), "bytes 5-9/10")
         );
     }

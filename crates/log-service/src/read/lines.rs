@@ -166,12 +166,12 @@ impl Lines {
 
     /// The next item; `None` once more bytes are needed.
     pub(crate) fn next(&mut self) -> Option<Item> {
-        if let Some(pending) = self.pending.take_if(|pending| !pending.bytes.is_empty()) {
+        // What a line held back needs may leave bytes behind it, so this may take two turns.
+        while let Some(pending) = self.pending.take().filter(|pending| !pending.bytes.is_empty()) {
             if let Some(run) = self.cut_run(pending) {
                 return Some(Item::Lines(run));
             }
         }
-        self.pending = None;
         let behind = self.behind?;
         let ends = if matches!(behind, Behind::Mark { .. }) { Ends::Within } else { Ends::Last };
         if !self.held.is_empty() {

@@ -54,7 +54,9 @@ mod tests {
         fn merged_lines_are_sorted_and_stable(
             mut streams in prop::collection::vec(prop::collection::vec(0..9_u64, 0..9), 1..4),
         ) {
-            streams.iter_mut().for_each(|times| times.sort_unstable());
+            for times in &mut streams {
+                times.sort_unstable();
+            }
             let mut expected: Vec<(u64, usize)> = streams
                 .iter()
                 .enumerate()

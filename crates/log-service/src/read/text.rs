@@ -60,14 +60,15 @@ impl Text {
         if self.unfinished.is_some() && !goes_on {
             output.put(b"\n");
         }
+        let begins = if goes_on { Begins::Within } else { Begins::Line };
         self.unfinished = (run.ends != Ends::Line).then_some(stream);
         match self.timestamps {
             Timestamps::Hidden => output.put_shared(&run.bytes),
-            Timestamps::Shown => self.write_stamped(run, goes_on, output),
+            Timestamps::Shown => self.write_stamped(run, begins, output),
         }
     }
 
-    fn write_stamped(&mut self, run: &Run, mut goes_on: bool, output: &mut Output) {
+    fn write_stamped(&mut self, run: &Run, mut begins: Begins, output: &mut Output) {
         if self.stamp.0 != run.time {
             self.stamp = (run.time, stamp(run.time));
         }
@@ -75,7 +76,7 @@ impl Text {
         while !rest.is_empty() {
             let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
             let (line, behind) = rest.split_at(end);
-            if !std::mem::take(&mut goes_on) {
+            if std::mem::replace(&mut begins, Begins::Line) == Begins::Line {
                 output.put(self.stamp.1.as_bytes());
             }
             output.put(line);

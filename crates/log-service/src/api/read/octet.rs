@@ -78,8 +78,8 @@ fn unsatisfiable(content_range: &str) -> Response {
     response
 }
 
-fn unreadable(lost: ByteRange) -> ApiError {
-    let (first, last) = (lost.start(), lost.end() - 1);
+fn unreadable(range: ByteRange) -> ApiError {
+    let (first, last) = (range.start(), range.end() - 1);
     ApiError::Conflict(format!(
         "bytes {first}-{last} are not there: ask with Range for what lies before or behind them, \
          or for application/x-ndjson, which says what became of them"
@@ -111,10 +111,10 @@ async fn wait_for_stream(request: &Arc<Request>) -> Result<Arc<StreamHandle>, Ap
     loop {
         let Request { app, namespace, pod, query, .. } = &**request;
         let entries = app.hub.streams(namespace, pod).await?;
-        if let Some(entry) = only_stream(&entries, request)? {
-            if let Some(handle) = app.hub.open(namespace, entry.uuid).await? {
-                return Ok(handle);
-            }
+        if let Some(entry) = only_stream(&entries, request)?
+            && let Some(handle) = app.hub.open(namespace, entry.uuid).await?
+        {
+            return Ok(handle);
         }
         if query.mode == Mode::Once {
             return Err(ApiError::NotFound);
@@ -219,9 +219,8 @@ impl ExactBytes {
             match self.reader.next(&self.stored.view, moment) {
                 Step::Read { segment, range } => return self.read(segment, range).await.map(Some),
                 Step::End(_) | Step::Over => return Ok(None),
-                Step::Mark { .. } => return Err(Broken::Lost),
                 Step::Wait(_) if follows => self.wait().await?,
-                Step::Wait(_) => return Err(Broken::Lost),
+                Step::Wait(_) | Step::Mark { .. } => return Err(Broken::Lost),
             }
         }
         Ok(None)

@@ -16,7 +16,7 @@ const PROBE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// Pause between lists of the pod's streams, and the shortest one after a stream was created here.
 const LIST: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(250));
 /// How often the right to read is checked.
-const AUTHORISE: Duration = Duration::from_secs(60);
+const AUTHORISE: Duration = Duration::from_mins(1);
 /// How often an idle event stream shows that it lives.
 const BEAT: Duration = Duration::from_secs(15);
 

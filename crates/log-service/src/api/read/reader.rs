@@ -4,6 +4,7 @@ mod begin;
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    fmt::Write as _,
     sync::Arc,
 };
 
@@ -261,7 +262,8 @@ fn open_cursor(lanes: &[Lane], index: usize) -> OpenCursor {
             continue;
         }
         if lane.state != State::Over || !settled(lane.entry.created, newest) {
-            cursor.before.push_str(&format!("{}{},", lane.cursor_name, lane.shown));
+            let (name, position) = (&lane.cursor_name, lane.shown);
+            write!(cursor.before, "{name}{position},").expect("memory takes all text");
         }
     }
     cursor.before.push_str(&lanes[index].cursor_name);

@@ -19,7 +19,9 @@ const CREATED: UnixMillis = UnixMillis(1);
 
 fn segment(start: u64, bytes: &[u8], times: &[(u64, u64)]) -> Arc<Segment> {
     let mut noted = CaptureTimes::default();
-    times.iter().for_each(|(offset, time)| noted.note(*offset, UnixMillis(*time)));
+    for (offset, time) in times {
+        noted.note(*offset, UnixMillis(*time));
+    }
     let mut times = SegmentTimes::default();
     times.extend(&noted, start, start + bytes.len() as u64);
     Arc::new(Segment { start, bytes: Bytes::copy_from_slice(bytes), times })

@@ -29,7 +29,9 @@ fn run(text: &'static str, time: u64, begins: Begins) -> Item {
 fn written(timestamps: Timestamps, items: &[(usize, Item)]) -> String {
     let mut text = Text::new(timestamps);
     let mut output = Output::default();
-    items.iter().for_each(|(stream, item)| text.write(*stream, item, &mut output));
+    for (stream, item) in items {
+        text.write(*stream, item, &mut output);
+    }
     let frames = std::iter::from_fn(|| output.take());
     String::from_utf8(frames.flatten().collect()).unwrap()
 }
