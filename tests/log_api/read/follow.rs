@@ -1,0 +1,98 @@
+//! Following.
+
+use std::{io::Read, thread};
+
+use super::lab::{Lab, take};
+
+#[test]
+fn following_may_begin_before_the_first_byte_and_ends_with_the_log() {
+    let lab = Lab::new();
+    for query in ["follow=true", "follow=true&format=ndjson", "follow=true&format=sse"] {
+        let pod = format!("p{}", query.len());
+        let answer = lab.get(&pod, query, &[]);
+        assert_eq!(answer.status(), 200, "the answer begins at once");
+        let reader = thread::spawn(move || answer.text().unwrap());
+        let mut writer = lab.writer(&pod, "a", "stdout");
+        for line in ["one\n", "two\n", "three\n"] {
+            writer.write(line.as_bytes());
+        }
+        writer.end();
+        let text = reader.join().unwrap();
+        for line in ["one", "two", "three"] {
+            assert_eq!(text.matches(line).count(), 1, "{text}");
+        }
+    }
+}
+
+#[test]
+fn each_line_comes_when_it_is_durable_and_both_streams_are_followed() {
+    let lab = Lab::new();
+    let mut stdout = lab.writer("p", "a", "stdout");
+    let mut stderr = lab.writer("p", "a", "stderr");
+    stdout.write(b"begun\n");
+    let mut answer = lab.get("p", "follow=true&tail=1", &[]);
+    assert_eq!(take(&mut answer, 6), b"begun\n");
+    for _ in 0..5 {
+        stdout.write(b"out\n");
+        assert_eq!(take(&mut answer, 4), b"out\n");
+        stderr.write(b"err\n");
+        assert_eq!(take(&mut answer, 4), b"err\n");
+    }
+    stdout.end();
+    stderr.end();
+    let mut rest = Vec::new();
+    answer.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"");
+}
+
+#[test]
+fn a_new_run_of_the_container_joins() {
+    let lab = Lab::new();
+    let mut first = lab.writer("p", "r1", "stdout");
+    first.write(b"first\n");
+    let mut answer = lab.get("p", "follow=true", &[]);
+    assert_eq!(take(&mut answer, 6), b"first\n");
+    let mut second = lab.writer("p", "r2", "stdout");
+    second.write(b"second\n");
+    assert_eq!(take(&mut answer, 7), b"second\n");
+    second.end();
+    let mut rest = Vec::new();
+    answer.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"", "the first run has no end, and was silent since the second began");
+}
+
+#[test]
+fn a_hole_that_is_filled_in_time_is_never_seen() {
+    let lab = Lab::new();
+    let mut writer = lab.writer("p", "a", "stdout");
+    writer.write(b"one\n");
+    writer.skip(4);
+    writer.write(b"three\n");
+    for query in ["follow=true", "follow=true&format=raw"] {
+        let mut answer = lab.get("p", query, &[]);
+        assert_eq!(take(&mut answer, 4), b"one\n");
+        if query.ends_with("raw") {
+            assert_eq!(take(&mut answer, 10), b"two\nthree\n");
+        } else {
+            writer.put(4, b"two\n", "");
+            assert_eq!(take(&mut answer, 10), b"two\nthree\n");
+        }
+    }
+}
+
+#[test]
+fn a_slow_follower_loses_nothing_and_holds_up_nobody() {
+    let lab = Lab::new();
+    let mut writer = lab.writer("p", "a", "stdout");
+    let mut answer = lab.get("p", "follow=true", &[]);
+    let line = b"a line that nobody reads yet, of a length that is not a power of two\n";
+    let chunk = line.repeat(10_000);
+    // Far more than the sockets hold, while nothing is read.
+    for _ in 0..20 {
+        writer.write(&chunk);
+    }
+    let written = usize::try_from(writer.position()).unwrap();
+    let taken = take(&mut answer, written);
+    assert!(taken.chunks(line.len()).all(|one| one == line));
+    drop(answer);
+}
