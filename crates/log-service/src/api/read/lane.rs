@@ -126,6 +126,11 @@ impl Lane {
     pub(super) fn start(&mut self, position: u64) {
         self.shown = position;
         self.reader = StreamReader::new(position, patience(self.mode));
+        // Remarks and the end belong where the line before them was.
+        let before = position.checked_sub(1).and_then(|at| self.stored.snapshot.segments.at(at));
+        let ends_here = before.filter(|segment| segment.end() == position);
+        let time = ends_here.and_then(|segment| segment.last_time);
+        self.lines = Lines::new(time.unwrap_or(self.entry.created));
         if self.stored.snapshot.end.is_some_and(|end| end.length < position) {
             self.state = State::Over;
         }

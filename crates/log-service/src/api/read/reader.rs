@@ -211,9 +211,11 @@ impl PodReader {
         for run in runs::runs(&entries, &container, query) {
             let index = self.run_index(&run);
             for entry in run.streams {
-                if self.known.insert(entry.uuid) {
+                // One that could not be opened is tried again with the next look.
+                let uuid = entry.uuid;
+                if !self.known.contains(&uuid) && self.open_lane(entry, index).await? {
+                    self.known.insert(uuid);
                     grown = true;
-                    self.open_lane(entry, index).await?;
                 }
             }
         }

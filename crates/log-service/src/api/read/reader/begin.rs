@@ -126,13 +126,13 @@ impl PodReader {
         Ok(())
     }
 
-    /// Opens a stream and finds where to begin in it.
+    /// Opens a stream and finds where to begin in it; `false` if it is not there yet.
     pub(super) async fn open_lane(
         &mut self,
         entry: IndexEntry,
         run: usize,
-    ) -> Result<(), ApiError> {
-        let Some(mut lane) = self.load(entry, run).await? else { return Ok(()) };
+    ) -> Result<bool, ApiError> {
+        let Some(mut lane) = self.load(entry, run).await? else { return Ok(false) };
         let named = self.cursor.as_ref().and_then(|cursor| {
             cursor.positions.iter().find(|(source, _)| *source == lane.entry.source)
         });
@@ -142,7 +142,7 @@ impl PodReader {
             lane.start(tail::since(lane.stored(), moment));
         }
         self.add(lane);
-        Ok(())
+        Ok(true)
     }
 
     async fn load(&self, entry: IndexEntry, run: usize) -> Result<Option<Lane>, ApiError> {
