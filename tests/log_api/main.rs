@@ -1,1 +1,4 @@
-//! Work in progress.
+//! The log service as its clients meet it.
+
+mod read;
+mod write;

@@ -1,4 +1,7 @@
 //! Harness of the black-box tests: real binaries, real sockets, real files.
 
 pub mod measure;
+pub mod process;
 pub mod program;
+pub mod service;
+pub mod wait;

@@ -1,0 +1,7 @@
+//! Writing: every status, every rule, and what survives.
+
+mod bad_input;
+mod durable;
+mod lab;
+mod rules;
+mod start;

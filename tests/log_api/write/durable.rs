@@ -1,0 +1,89 @@
+use std::{fs, thread};
+
+use relay_tests::service::{Service, files};
+use serde_json::json;
+
+use super::lab::{Writer, crc32c};
+
+#[test]
+fn acknowledged_bytes_survive_a_kill_and_the_rest_can_be_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let body = json!({ "name": "stdout", "pod": "p", "instance": "i", "writer": "w" });
+    let content: Vec<u8> = (0..2_000_000_u32).map(|at| at.to_le_bytes()[1]).collect();
+    let chunk = 50_000;
+    let sent = |at: usize| format!("bytes {}-{}/*", at, at + chunk - 1);
+    let service = Service::on_folder(folder.path());
+    let (writer, _) = Writer::at(&service, &body);
+    let half = content.len() / 2;
+    thread::scope(|scope| {
+        for at in (0..half).step_by(chunk) {
+            let (writer, content) = (&writer, &content);
+            scope.spawn(move || {
+                assert_eq!(writer.patch(&sent(at), &content[at..at + chunk]).status, 202);
+            });
+        }
+    });
+    service.kill();
+    let service = Service::on_folder(folder.path());
+    let (writer, created) = Writer::at(&service, &body);
+    assert!(!created);
+    assert_eq!(writer.head(), (half as u64, String::new()));
+    for at in (half - 3 * chunk..content.len()).step_by(chunk) {
+        assert_eq!(writer.patch(&sent(at), &content[at..at + chunk]).status, 202);
+    }
+    assert_eq!(writer.end(content.len(), &crc32c(&content)).status, 202);
+}
+
+#[test]
+fn a_stop_stores_what_is_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::on_folder(folder.path());
+    let writer = Writer::new(&service);
+    assert_eq!(writer.patch("bytes 0-0/*", b"a").status, 202);
+    thread::scope(|scope| {
+        let held = scope.spawn(|| {
+            let request = writer.request("PATCH", "data").header("content-range", "bytes 1-1/*");
+            request.body("b").send().unwrap().status().as_u16()
+        });
+        relay_tests::wait::eventually(std::time::Duration::from_secs(10), "b is held", || {
+            let metrics = super::lab::client().get(format!("{}/metrics", service.url()));
+            let text = metrics.send().unwrap().text().unwrap();
+            !text.contains("held_bytes 0\n")
+        });
+        let log = service.stop();
+        assert!(log.contains("stopped"), "{log}");
+        assert_eq!(held.join().unwrap(), 202);
+    });
+    assert_eq!(files(folder.path(), "/d/").len(), 2);
+}
+
+#[test]
+fn a_corrupt_segment_is_never_taken_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let body = json!({ "name": "stdout", "pod": "p", "instance": "i", "writer": "w" });
+    let service = Service::on_folder(folder.path());
+    let (writer, _) = Writer::at(&service, &body);
+    assert_eq!(writer.patch("bytes 0-4/*", b"hello").status, 202);
+    service.kill();
+    let segment = files(folder.path(), "/d/").pop().unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let service = Service::on_folder(folder.path());
+    let (writer, _) = Writer::at(&service, &body);
+    assert_eq!(writer.patch("bytes 0-4/*", b"hello").status, 503);
+    assert!(service.log().contains("a segment is corrupt"));
+}
+
+#[test]
+fn zstd_reads_a_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::on_folder(folder.path());
+    let content = b"a line\n".repeat(100_000);
+    let writer = Writer::new(&service);
+    let range = format!("bytes 0-{}/*", content.len() - 1);
+    assert_eq!(writer.patch(&range, &content).status, 202);
+    let segment = files(folder.path(), "/d/").pop().unwrap();
+    let output = std::process::Command::new("zstd").args(["-dcq"]).arg(segment).output();
+    assert_eq!(output.expect("the program zstd is installed").stdout, content);
+}
