@@ -3,6 +3,7 @@
 mod follow;
 mod lab;
 mod raw;
+mod replicas;
 mod resume;
 
 use lab::{Lab, status};

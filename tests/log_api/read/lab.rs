@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
+    rc::Rc,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 /// A service with its folder.
 pub(super) struct Lab {
     service: Option<Service>,
-    folder: TempDir,
+    folder: Rc<TempDir>,
     client: Client,
 }
 
@@ -31,7 +32,15 @@ impl Lab {
     pub(super) fn new() -> Self {
         // The second test of a process finds it there.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let folder = tempfile::tempdir().unwrap();
+        Self::on(Rc::new(tempfile::tempdir().unwrap()))
+    }
+
+    /// Another process of the service on the same folder.
+    pub(super) fn replica(&self) -> Self {
+        Self::on(Rc::clone(&self.folder))
+    }
+
+    fn on(folder: Rc<TempDir>) -> Self {
         let service = Some(Service::on_folder(folder.path()));
         let client = Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
         Self { service, folder, client }
