@@ -36,7 +36,7 @@ pub(crate) const HIDDEN: [&str; 10] = [
 /// Bytes that wait for delivery, for both streams together: `docs/http-api.md`, "Bytes".
 const RING_BYTES: usize = 8 << 20;
 /// What a job can wait without harm, and longer than a restart of the log service takes.
-const BLOCK_MAX: Duration = Duration::from_secs(60);
+const BLOCK_MAX: Duration = Duration::from_mins(1);
 /// Delivery after the command's end, without SIGTERM.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 /// No job should wait longer for its log than this.

@@ -9,7 +9,15 @@ use rustix::{
 };
 
 /// Descriptors from here on are not standard ones.
-pub(crate) const FIRST_FREE: RawFd = 3;
+const FIRST_FREE: RawFd = 3;
+
+/// A standard descriptor that was closed must not become a descriptor of Relay's.
+pub(crate) fn raise(fd: OwnedFd) -> std::io::Result<OwnedFd> {
+    if fd.as_raw_fd() >= FIRST_FREE {
+        return Ok(fd);
+    }
+    Ok(fcntl_dupfd_cloexec(&fd, FIRST_FREE)?)
+}
 
 /// The container's own output. A descriptor that was closed stays so.
 #[derive(Debug)]

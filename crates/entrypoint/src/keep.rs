@@ -116,14 +116,14 @@ fn start_delivery(
     copying: Copying,
     console: &Console,
 ) -> (Option<LogClient>, [Option<StreamWriter>; 2]) {
-    let command = read_command(&settings);
+    let reading = reading(&settings);
     let names = ["stdout", "stderr"].map(|name| {
         name.parse::<StreamName>().expect("both are names by the rule for names of streams")
     });
     match relay_log_client::start(settings, &names) {
         Ok((client, writers)) => {
             if copying == Copying::Nothing {
-                console.say(&format!("output is kept by Relay, not here; read it with: {command}"));
+                console.say(&format!("output is kept by Relay, not here; read it with: {reading}"));
             }
             let mut writers = writers.into_iter();
             (Some(client), [writers.next(), writers.next()])
@@ -135,7 +135,8 @@ fn start_delivery(
     }
 }
 
-fn read_command(settings: &Settings) -> String {
+/// The command that shows the log.
+fn reading(settings: &Settings) -> String {
     let Settings { namespace, pod, container, .. } = settings;
     format!("relay logs -n {namespace} {pod} -c {container}")
 }
@@ -143,12 +144,12 @@ fn read_command(settings: &Settings) -> String {
 /// Tells Kubernetes where the log of a failed container is.
 struct Failure {
     log: std::path::PathBuf,
-    command: String,
+    reading: String,
 }
 
 impl Failure {
     fn new(config: &Config) -> Self {
-        Self { log: config.termination_log.clone(), command: read_command(&config.settings) }
+        Self { log: config.termination_log.clone(), reading: reading(&config.settings) }
     }
 
     fn tell(&self, ending: Ending, report: Option<&Report>) {
@@ -160,12 +161,12 @@ impl Failure {
         let lost: u64 = report.map_or(0, |report| {
             report.streams.iter().map(|end| end.dropped + end.undelivered).sum()
         });
-        let loss = if lost > 0 {
+        let told = if lost > 0 {
             format!("; {lost} bytes of its output were not delivered")
         } else {
             String::new()
         };
-        let message = format!("relay: {what}{loss}; read its output with: {}\n", self.command);
+        let message = format!("relay: {what}{told}; read its output with: {}\n", self.reading);
         // Nobody is left to tell of a failure here, and it must not change the status.
         drop(termination::write(&self.log, &message));
     }

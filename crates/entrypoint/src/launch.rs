@@ -118,7 +118,7 @@ fn foreground_terminal() -> Option<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
     let terminal = rustix::fs::open("/dev/tty", flags, Mode::empty()).ok()?;
     let foreground = rustix::termios::tcgetpgrp(&terminal).ok()?;
-    (foreground == rustix::process::getpgrp()).then_some(terminal)
+    (foreground.as_raw_nonzero().get() == process::own_group()).then_some(terminal)
 }
 
 /// Waits until the command runs, or returns why it does not. Signals go on meanwhile.

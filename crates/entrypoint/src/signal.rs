@@ -4,9 +4,13 @@ use std::{ffi::c_int, io, os::fd::OwnedFd};
 
 use tokio::{io::unix::AsyncFd, time::Instant};
 
-use crate::sys::{
-    descriptor::readable,
-    signal::{self, INFO_BYTES, SignalSet},
+use crate::{
+    console::raise,
+    sys::{
+        descriptor::readable,
+        process::leads_session,
+        signal::{self, INFO_BYTES, SignalSet},
+    },
 };
 
 /// Left alone: faults of Relay itself, and the stops of a terminal, which stop Relay as they stop
@@ -61,11 +65,7 @@ pub(crate) enum Session {
 impl Session {
     /// Asks the kernel.
     pub(crate) fn current() -> Self {
-        let own = rustix::process::getpid();
-        match rustix::process::getsid(None) {
-            Ok(leader) if leader == own => Self::Leader,
-            _ => Self::Member,
-        }
+        if leads_session() { Self::Leader } else { Self::Member }
     }
 }
 
@@ -142,7 +142,8 @@ pub(crate) struct SignalSource {
 impl SignalSource {
     /// Opens the source. The signals have to wait for it: see [`taken`].
     pub(crate) fn open() -> io::Result<Self> {
-        signal::open(taken()).map(|fd| Self { fd })
+        let fd = raise(signal::open(taken())?)?;
+        Ok(Self { fd })
     }
 
     /// The descriptor, to wait for it.

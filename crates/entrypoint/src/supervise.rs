@@ -21,6 +21,9 @@ use crate::{
 /// Kept from the time for delivery, so that the end itself does not exceed it.
 const RESERVE: Duration = Duration::from_millis(50);
 
+/// Longest time kept for telling the service of the end, where the last bytes find no room.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Where captured bytes go.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -174,12 +177,20 @@ impl Captures {
         outcome: Outcome,
         deadline: Instant,
     ) -> Option<Report> {
-        self.exited.send_replace(Some(Instant::now()));
+        let now = Instant::now();
+        self.exited.send_replace(Some(now));
+        let left = deadline.saturating_duration_since(now);
+        let last_write = deadline - (left / 4).min(LAST_WORDS);
         let mut copies = Vec::new();
+        let mut outcome = outcome;
         for mut task in self.tasks {
-            match timeout_at(deadline, &mut task).await {
-                Ok(output) => copies.extend(output.ok().and_then(Output::close)),
-                Err(_) => task.abort(),
+            if let Ok(output) = timeout_at(last_write, &mut task).await {
+                copies.extend(output.ok().and_then(Output::close));
+            } else {
+                // It holds bytes that the full ring did not take: the log says that it is not
+                // whole.
+                task.abort();
+                outcome.reason = EndReason::Abandoned;
             }
         }
         let report = match client {

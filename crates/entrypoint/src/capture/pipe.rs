@@ -7,12 +7,11 @@ use std::{
 
 use rustix::{
     fs::{Mode, OFlags, fchmod, fcntl_setfl},
-    io::fcntl_dupfd_cloexec,
     pipe::{PipeFlags, pipe_with},
     stdio,
 };
 
-use crate::console::FIRST_FREE;
+use crate::console::raise;
 
 /// A process that gave up its user id may still open `/dev/stdout` for writing.
 const MODE: Mode = Mode::from_raw_mode(0o622);
@@ -49,14 +48,6 @@ fn make() -> io::Result<(OwnedFd, OwnedFd)> {
     fcntl_setfl(&read, OFlags::NONBLOCK)?;
     fchmod(&write, MODE)?;
     Ok((raise(read)?, raise(write)?))
-}
-
-/// A standard descriptor that was closed must not become one end of a pipe.
-fn raise(fd: OwnedFd) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() >= FIRST_FREE {
-        return Ok(fd);
-    }
-    Ok(fcntl_dupfd_cloexec(&fd, FIRST_FREE)?)
 }
 
 /// Relay lets go of its stdin: only the command reads it, and its writer learns when it stops.

@@ -45,7 +45,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.settings.namespace.as_str(), "local");
     assert_eq!(config.settings.container.as_str(), "main");
     assert_eq!(config.settings.pod.as_str(), "web-0");
-    assert_eq!(config.settings.block_max, Duration::from_secs(60));
+    assert_eq!(config.settings.block_max, Duration::from_mins(1));
     assert_eq!(config.flush_max, Duration::from_secs(5));
     assert_eq!(config.grace, Duration::from_secs(30));
     assert_eq!(config.settings.ring_bytes, 8 << 20);

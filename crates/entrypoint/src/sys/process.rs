@@ -122,6 +122,20 @@ pub(crate) enum ProcessGroup {
     Own(Option<OwnedFd>),
 }
 
+/// Whether this process leads its session.
+///
+/// In a new namespace the leader may have no number, which the kernel shows as 0.
+pub(crate) fn leads_session() -> bool {
+    // SAFETY: both calls take and return numbers and touch no memory.
+    unsafe { libc::getsid(0) == libc::getpid() }
+}
+
+/// Number of the process group; 0 if it has none in this namespace.
+pub(crate) fn own_group() -> c_int {
+    // SAFETY: the call returns a number and touches no memory.
+    unsafe { libc::getpgrp() }
+}
+
 /// A process that was made and may not have become the command yet.
 #[derive(Debug)]
 pub(crate) struct Spawned {

@@ -109,8 +109,7 @@ pub(crate) fn die_of(signal: c_int) {
     replace_disposition(signal, Disposition::Default);
     drop(send(std::process::id().cast_signed(), signal));
     // The signal has been waiting since it was sent; it arrives now.
-    let mut waiting = SignalSet::default();
-    waiting.0 = bit(signal);
+    let waiting = SignalSet(bit(signal));
     // SAFETY: the set has the size that is passed; a null pointer asks for no old mask.
     unsafe {
         libc::syscall(
