@@ -63,7 +63,8 @@ async fn serve(config: Config) -> Result<()> {
     let address = listener.address().to_string();
     tracing::info!(address = %address, store = %config.store, "listening");
     if let Some(file) = &config.address_file {
-        write_address(file, &address).with_context(|| format!("failed to write {file:?}"))?;
+        write_address(file, &address)
+            .with_context(|| format!("failed to write {}", file.display()))?;
     }
     let server = Server { listener, tls, router: api::router(app), metrics };
     tokio::select! {

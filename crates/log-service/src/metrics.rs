@@ -126,7 +126,11 @@ impl Metrics {
         registry.register("held_bytes", "Bytes in memory that are not stored", held_bytes.clone());
     }
 
-    /// All values in the text format of OpenMetrics, with `held` bytes in memory.
+    /// All values in the text format of `OpenMetrics`, with `held` bytes in memory.
+    ///
+    /// # Panics
+    ///
+    /// Never: writing to a string does not fail.
     #[must_use]
     pub fn render(&self, held: u64) -> String {
         self.held_bytes.set(held);

@@ -52,6 +52,10 @@ pub struct WrongLength(pub usize);
 /// # Errors
 ///
 /// [`WrongLength`] for no bytes or more than [`MAX_SEGMENT_BYTES`].
+///
+/// # Panics
+///
+/// Never: the level exists and the buffers have room.
 pub fn encode(header: &Header, raw: &[u8]) -> Result<Bytes, WrongLength> {
     if raw.is_empty() || raw.len() > MAX_SEGMENT_BYTES || raw.len() as u64 != header.length {
         return Err(WrongLength(raw.len()));

@@ -56,6 +56,10 @@ pub struct Server {
 
 impl Server {
     /// Serves until `stopping`, then finishes what runs, for at most 10 s.
+    ///
+    /// # Panics
+    ///
+    /// Never: the semaphore is not closed.
     pub async fn run(self, stopping: CancellationToken) {
         let Self { listener, tls, router, metrics } = self;
         let graceful = GracefulShutdown::new();

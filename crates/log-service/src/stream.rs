@@ -155,6 +155,10 @@ impl Stream {
     }
 
     /// The ranges that are neither stored nor marked, before the last that is or before the end.
+    ///
+    /// # Panics
+    ///
+    /// Never: no length is below 0.
     pub fn gaps(&self) -> impl Iterator<Item = ByteRange> + '_ {
         let length = self.end.map_or(0, |end| end.length).max(self.covered.end());
         self.covered.gaps(ByteRange::new(0, length).expect("no length is below 0"))

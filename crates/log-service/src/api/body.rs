@@ -91,7 +91,7 @@ async fn read(body: Body, decoder: Decoder, limit: usize) -> Result<Bytes, ApiEr
 }
 
 async fn collect(mut body: Body, mut decoder: Decoder, limit: usize) -> Result<Bytes, ApiError> {
-    let mut decoded = Vec::with_capacity(limit.min(MAX_REQUEST_BYTES));
+    let mut content = Vec::with_capacity(limit.min(MAX_REQUEST_BYTES));
     let mut encoded = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::BadRequest("the body was cut short".to_owned()))?;
@@ -100,11 +100,11 @@ async fn collect(mut body: Body, mut decoder: Decoder, limit: usize) -> Result<B
         if encoded > MAX_ENCODED_BYTES {
             return Err(too_large(limit));
         }
-        decoder.feed(&data, &mut decoded, limit).map_err(|error| refused(error, limit))?;
+        decoder.feed(&data, &mut content, limit).map_err(|error| refused(error, limit))?;
     }
-    decoder.finish(&mut decoded, limit).map_err(|error| refused(error, limit))?;
-    decoded.shrink_to_fit();
-    Ok(decoded.into())
+    decoder.finish(&mut content, limit).map_err(|error| refused(error, limit))?;
+    content.shrink_to_fit();
+    Ok(content.into())
 }
 
 fn refused(error: DecodeError, limit: usize) -> ApiError {

@@ -29,6 +29,10 @@ impl Keys {
     }
 
     /// A random key: what it signs ends with the process.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no randomness, which it has once it has booted.
     #[must_use]
     pub fn random() -> Self {
         let mut secret = vec![0; 32];

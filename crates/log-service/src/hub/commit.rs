@@ -116,7 +116,7 @@ impl StreamHandle {
         let (start, uuid) = (range.start(), self.uuid);
         let raw = bytes.clone();
         let encode = move || {
-            let header = Header { times, appends, mode, ..Header::of(uuid, start, &raw) };
+            let header = Header { mode, times, appends, ..Header::of(uuid, start, &raw) };
             let encoded = segment::encode(&header, &raw).expect("a commit has a segment's length");
             (header, encoded)
         };

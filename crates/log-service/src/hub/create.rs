@@ -65,12 +65,12 @@ impl Meta {
     /// replica means the same stream.
     #[must_use]
     pub fn uuid(&self, tenant: &Namespace) -> StreamUuid {
-        let uid = self.pod_uid.as_ref().map_or("", PodUid::as_str);
+        let pod_uid = self.pod_uid.as_ref().map_or("", PodUid::as_str);
         let names = [
             "relay/stream/v1",
             tenant.as_str(),
             self.pod.as_str(),
-            uid,
+            pod_uid,
             self.container.as_str(),
             self.instance.as_str(),
             self.name.as_str(),
@@ -85,8 +85,10 @@ impl Meta {
     /// What is kept of a writer's secret.
     #[must_use]
     pub fn writer_hash(secret: &str) -> String {
-        let hash = Sha256::digest(secret.as_bytes());
-        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
+        let (high, low) = hash.split_at(16);
+        let digits = |half: &[u8]| half.iter().fold(0, |sum, byte| sum << 8 | u128::from(*byte));
+        format!("{:032x}{:032x}", digits(high), digits(low))
     }
 
     pub(super) fn parse(key: &object_store::path::Path, body: &Bytes) -> Result<Self, StoreError> {
@@ -115,6 +117,10 @@ impl Hub {
     /// # Errors
     ///
     /// [`CreateError`]. Repeating is safe.
+    ///
+    /// # Panics
+    ///
+    /// Never: names can be written as JSON.
     pub async fn create(&self, tenant: &Namespace, meta: Meta) -> Result<Created, CreateError> {
         let uuid = meta.uuid(tenant);
         if let Some(handle) = self.open(tenant, uuid).await? {

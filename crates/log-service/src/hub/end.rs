@@ -53,6 +53,10 @@ impl StreamHandle {
     /// # Errors
     ///
     /// [`EndError`]; the stream is as open as before. Repeating is safe.
+    ///
+    /// # Panics
+    ///
+    /// Never: the task that ends the stream neither panics nor is aborted.
     pub async fn end(self: &Arc<Self>, declared: &EndStream) -> Result<Vec<ByteRange>, EndError> {
         let record = EndRecord::new(declared, clock::unix_millis());
         let handle = Arc::clone(self);

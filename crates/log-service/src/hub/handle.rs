@@ -165,6 +165,10 @@ impl StreamHandle {
     /// # Errors
     ///
     /// [`SegmentError`] if it is corrupt or was not handed out.
+    ///
+    /// # Panics
+    ///
+    /// Never: the task that decodes neither panics nor is aborted.
     pub async fn segment(&self, start: u64) -> Result<Arc<Segment>, SegmentError> {
         if let Some(segment) = self.cached(start) {
             return Ok(segment);

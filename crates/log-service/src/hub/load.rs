@@ -76,7 +76,9 @@ impl StreamHandle {
     pub(super) async fn settle_doubt(&self, start: u64) -> Result<(), StoreError> {
         let header = self.header(start).await?;
         let mut state = self.lock();
-        header.iter().for_each(|header| state.stream.learn(header));
+        if let Some(header) = &header {
+            state.stream.learn(header);
+        }
         state.stream.resolve(start);
         drop(state);
         self.notify();
@@ -144,7 +146,9 @@ impl StreamHandle {
         for (range, marker) in markers.iter().filter_map(layout::parse_marker) {
             new |= state.stream.learn_marker(range, marker);
         }
-        end.into_iter().for_each(|end| state.stream.learn_end(end));
+        if let Some(end) = end {
+            state.stream.learn_end(end);
+        }
         drop(state);
         if new {
             self.notify();

@@ -290,6 +290,7 @@ impl StreamHandle {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
 fn refused(refusal: Refusal) -> WriteError {
     match refusal {
         Refusal::Mode(mode) => WriteError::Mode(mode),

@@ -47,8 +47,7 @@ impl Directories {
         if self.is_known(&folder) {
             return Ok(());
         }
-        self.blocking("make the directory", folder, |directories, folder| directories.make(folder))
-            .await
+        self.blocking("make the directory", folder, Self::make).await
     }
 
     /// Syncs an object that exists, and all directories above it.

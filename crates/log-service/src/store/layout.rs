@@ -133,6 +133,10 @@ pub fn index(pod: &Path, source: &StreamRef, created: UnixMillis, stream: Stream
 }
 
 /// A key that no other probe uses at the same time.
+///
+/// # Panics
+///
+/// If the system has no randomness, which it has once it has booted.
 #[must_use]
 pub fn probe() -> Path {
     let mut random = [0; 16];

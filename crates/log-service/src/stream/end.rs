@@ -90,6 +90,10 @@ impl Stream {
 
     /// The checksum of all bytes that no marker covers, if the index alone tells it: no two
     /// segments overlap and no marker covers stored bytes.
+    ///
+    /// # Panics
+    ///
+    /// Never: a segment fits into memory.
     #[must_use]
     pub fn indexed_crc(&self) -> Option<Crc32c> {
         let simple = self.index.iter().map(|segment| segment.length).sum::<u64>()

@@ -32,6 +32,10 @@ impl SegmentInfo {
     }
 
     /// The bytes.
+    ///
+    /// # Panics
+    ///
+    /// Never: a segment ends after it begins.
     #[must_use]
     pub fn range(&self) -> ByteRange {
         ByteRange::new(self.start, self.end()).expect("a segment ends after it begins")
@@ -115,6 +119,7 @@ impl SegmentIndex {
     }
 
     /// All segments, in order.
+    #[must_use]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = SegmentInfo> + '_ {
         self.blocks.iter().flat_map(|block| block.iter().copied())
     }

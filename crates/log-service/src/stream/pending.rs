@@ -169,7 +169,9 @@ fn assemble(pieces: &[Piece]) -> Commit {
         pieces => {
             let length = pieces.iter().map(|piece| piece.bytes.len()).sum();
             let mut joined = BytesMut::with_capacity(length);
-            pieces.iter().for_each(|piece| joined.extend_from_slice(&piece.bytes));
+            for piece in pieces {
+                joined.extend_from_slice(&piece.bytes);
+            }
             joined.freeze()
         }
     };

@@ -1,6 +1,6 @@
 //! Taking bytes in.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use relay_protocol::{limit::LATE_FILL, range::ByteRange, range_set::RangeSet, time::CaptureTimes};
@@ -122,7 +122,7 @@ impl Stream {
         let missing: Vec<ByteRange> = known.gaps(range).collect();
         for part in missing {
             let bytes = slice(range.start(), &write.bytes, part);
-            self.hold(part.start(), bytes, write, now, None);
+            self.hold(bytes, write, now, (part.start(), None));
         }
         Ok(())
     }
@@ -145,7 +145,7 @@ impl Stream {
         self.check_end(range, now)?;
         self.mode = Some(Mode::Appended);
         let append = key.map(|key| Append { key: key.to_owned(), start, length: range.length() });
-        self.hold(start, write.bytes.clone(), write, now, append);
+        self.hold(write.bytes.clone(), write, now, (start, append));
         Ok(range)
     }
 
@@ -156,11 +156,10 @@ impl Stream {
 
     fn hold(
         &mut self,
-        start: u64,
         bytes: Bytes,
         write: &Write,
         now: Moment,
-        append: Option<Append>,
+        (start, append): (u64, Option<Append>),
     ) {
         let Write { bytes: _, times, flush, permit } = write;
         self.pending.insert(Piece {
@@ -187,7 +186,8 @@ impl Stream {
             return Err(Refusal::PastEnd(length));
         }
         let Some(end) = self.end else { return Ok(()) };
-        let late = now.wall.0.saturating_sub(end.at.0) > LATE_FILL.as_millis() as u64;
+        let passed = Duration::from_millis(now.wall.0.saturating_sub(end.at.0));
+        let late = passed > LATE_FILL;
         if late && !self.stored.covers(range) { Err(Refusal::Closed) } else { Ok(()) }
     }
 
