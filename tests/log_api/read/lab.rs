@@ -1,5 +1,7 @@
 //! A service on a folder of its own, and writers and readers of its streams.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails by a panic")]
+
 use std::{
     fs,
     io::Read,
@@ -125,7 +127,8 @@ impl Lab {
             .into_iter()
             .filter(|path| path.file_name().is_some_and(|file| *file == *name))
             .collect::<Vec<PathBuf>>();
-        let [path] = &found[..] else { panic!("there are {} such segments", found.len()) };
+        assert_eq!(found.len(), 1, "segments that begin there");
+        let path = &found[0];
         let mut bytes = fs::read(path).unwrap();
         let last = bytes.len() - 2;
         bytes[last] ^= 1;

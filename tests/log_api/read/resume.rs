@@ -1,5 +1,7 @@
 //! Going on where a reader of events broke off.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails by a panic")]
+
 use std::io::{BufRead, BufReader};
 
 use super::lab::{Lab, status};
