@@ -195,6 +195,3 @@ impl Hub {
         self.open.lock().expect("no code panics while it is locked")
     }
 }
-
-#[cfg(test)]
-mod tests;
