@@ -28,7 +28,7 @@ test-long: build ## Run every suite in its full length
 .PHONY: bench
 bench: build ## Measure against peers, as ratios of one run
 	@scripts/install bench
-	@scripts/bench
+	RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) bench --locked --profile dev -p relay-tests --bench peers
 
 .PHONY: check
 check: ## Format, lints, docs, licences, layers and house rules

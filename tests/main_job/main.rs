@@ -1,1 +1,10 @@
-//! Work in progress.
+//! The main job, end to end: a command runs under the entrypoint, its log is kept, people read it.
+
+mod bytes;
+mod crash;
+mod demo;
+mod follow;
+mod lab;
+mod readme;
+mod secret;
+mod without_service;

@@ -19,6 +19,7 @@ const START: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Service {
     child: Child,
+    flags: Vec<String>,
     url: String,
     scratch: TempDir,
 }
@@ -52,20 +53,34 @@ impl Service {
     #[must_use]
     pub fn with(flags: &[&str]) -> Self {
         let scratch = tempfile::tempdir().expect("a folder for the test");
-        let address = scratch.path().join("address");
-        let log = File::create(scratch.path().join("log")).expect("a file for its log");
-        let mut command = Command::new(program("relay-log-service"));
-        command.args(["--listen", "127.0.0.1:0", "--address-file"]).arg(&address).args(flags);
-        let child = command.stdin(Stdio::null()).stderr(log).spawn().expect("the service starts");
-        let mut service = Self { child, url: String::new(), scratch };
-        eventually(START, "the service listens", || {
-            let ended = service.child.try_wait().expect("the service is a child of this process");
-            assert!(ended.is_none(), "the service ended: {}", service.log());
-            address.exists()
-        });
-        let address = fs::read_to_string(&address).expect("the address is text");
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        let child = spawn("127.0.0.1:0", &flags, scratch.path());
+        let mut service = Self { child, flags, url: String::new(), scratch };
+        let address = service.listening();
         service.url = format!("http://{address}");
         service
+    }
+
+    /// Starts it again after [`kill_9`](Self::kill_9), at the same address.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub fn restart(&mut self) {
+        let listen = self.url.strip_prefix("http://").expect("it was started by `with`");
+        self.child = spawn(listen, &self.flags, self.scratch.path());
+        self.listening();
+    }
+
+    /// Waits until it listens, and returns where.
+    fn listening(&mut self) -> String {
+        let address = self.scratch.path().join("address");
+        eventually(START, "the service listens", || {
+            let ended = self.child.try_wait().expect("the service is a child of this process");
+            assert!(ended.is_none(), "the service ended: {}", self.log());
+            address.exists()
+        });
+        fs::read_to_string(&address).expect("the address is text")
     }
 
     /// Where it is: `http://127.0.0.1:PORT`.
@@ -95,6 +110,13 @@ impl Service {
         drop(self);
     }
 
+    /// Kills it as `kill -9` does; it can be started again.
+    pub fn kill_9(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        drop(fs::remove_file(self.scratch.path().join("address")));
+    }
+
     /// Asks it to stop, as `kill` does, and waits until it has. Returns its log.
     ///
     /// # Panics
@@ -119,6 +141,18 @@ impl Drop for Service {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+fn spawn(listen: &str, flags: &[String], scratch: &Path) -> Child {
+    let log = File::create(scratch.join("log")).expect("a file for its log");
+    Command::new(program("relay-log-service"))
+        .args(["--listen", listen, "--address-file"])
+        .arg(scratch.join("address"))
+        .args(flags)
+        .stdin(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the service starts")
 }
 
 /// How the service ends that cannot start with these flags, and what it says.

@@ -1,0 +1,70 @@
+//! `make bench`: Relay's figures as ratios against a named peer, both measured in this run.
+//!
+//! Figures are printed as a table. The machine is noisy: the shortest of many runs and CPU seconds
+//! are what can be compared, a single wall time is not.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result};
+use relay_tests::{measure::Runs, program::program};
+
+mod follow;
+mod throughput;
+
+/// Runs of a program that only starts and ends.
+const STARTS: usize = 100;
+
+#[expect(clippy::print_stdout, reason = "the table is the product")]
+fn main() -> Result<()> {
+    println!("{:<44} {:>12} {:>12}  peer", "what", "Relay", "peer");
+    for row in start()?.into_iter().chain(throughput::rows()?).chain(follow::rows()?) {
+        println!("{:<44} {:>12} {:>12}  {}", row.what, row.relay, row.peer, row.named);
+    }
+    Ok(())
+}
+
+/// One line of the table.
+struct Row {
+    what: &'static str,
+    relay: String,
+    peer: String,
+    named: &'static str,
+}
+
+/// What it costs to be in front of a process that does nothing.
+fn start() -> Result<Vec<Row>> {
+    let entrypoint = program("entrypoint");
+    let direct = Runs::of(STARTS, || Command::new("true"))?;
+    let tini = Runs::of(STARTS, || {
+        let mut tini = Command::new("tini");
+        tini.args(["-s", "--", "true"]);
+        tini
+    })
+    .context("failed to run tini; `scripts/install bench` installs it")?;
+    let wrapped = Runs::of(STARTS, || {
+        let mut relay = Command::new(&entrypoint);
+        relay.args(["--log-url", "http://127.0.0.1:9", "--flush-max", "0", "--", "true"]);
+        relay
+    })?;
+    let size = |path: &Path| std::fs::metadata(path).map(|file| file.len());
+    Ok(vec![
+        Row {
+            what: "start and end of `true`, shortest",
+            relay: format!("{:.2?}", wrapped.min()),
+            peer: format!("{:.2?}", tini.min()),
+            named: "tini",
+        },
+        Row {
+            what: "start and end of `true`, median",
+            relay: format!("{:.2?}", wrapped.median()),
+            peer: format!("{:.2?}", direct.median()),
+            named: "no wrapper",
+        },
+        Row {
+            what: "size of the program",
+            relay: format!("{} kB", size(&entrypoint)? / 1_000),
+            peer: "46100 kB".to_owned(),
+            named: "Tekton's entrypoint, as published",
+        },
+    ])
+}
