@@ -1,1 +1,9 @@
-//! Work in progress.
+//! The entrypoint as a container runtime meets it: a program that must behave as the command it
+//! runs would.
+
+mod options;
+mod output;
+mod processes;
+mod signals;
+mod state;
+mod status;

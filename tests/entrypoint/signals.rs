@@ -1,0 +1,138 @@
+//! Signals reach the command as if Relay were not there.
+
+use std::{
+    os::unix::process::ExitStatusExt,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use relay_tests::{
+    process::{NO_SERVICE, Notes, Running, entrypoint, first_process},
+    program::program,
+};
+
+/// Faults and the stops of a terminal act on Relay itself; 9, 19 and 17 cannot go on.
+const NOT_SENT_ON: [i32; 13] = [4, 5, 6, 7, 8, 9, 11, 17, 19, 20, 21, 22, 31];
+
+/// The signal that ends the listener.
+const LAST: i32 = 30;
+
+/// Notes every signal that a shell can trap, and goes on until [`LAST`].
+fn listener(notes: &Notes) -> String {
+    let path = notes.path();
+    format!(
+        "for s in {{1..64}}; do trap \"echo got $s. >> {path}\" $s 2>/dev/null; done; \
+         trap \"echo got {LAST}. >> {path}; kill \\$!; exit 0\" {LAST}; echo ready $$. >> {path}; sleep 1000 & while :; do wait; done",
+        path = path.display()
+    )
+}
+
+fn listen_under(wrapper: &mut Command, notes: &Notes) -> Running {
+    let running = Running::start(wrapper.args(["--", "bash", "-c", &listener(notes)]));
+    notes.wait_for("ready");
+    running
+}
+
+#[test]
+fn every_signal_is_sent_on_once() {
+    let notes = Notes::new();
+    let running = listen_under(&mut entrypoint(), &notes);
+    // 32 and 33 belong to the C library: no shell traps them, and glibc leaves them ignored in
+    // what it spawns, such as this.
+    let signals = (1..=64).filter(|n| !NOT_SENT_ON.contains(n) && ![LAST, 32, 33].contains(n));
+    for signal in signals.clone() {
+        running.send(signal);
+        notes.wait_for(&format!("got {signal}."));
+    }
+    for signal in signals {
+        assert_eq!(notes.text().matches(&format!("got {signal}.")).count(), 1, "{signal}");
+    }
+    running.send(LAST);
+    assert_eq!(running.finish().shell_status(), 0);
+}
+
+#[test]
+fn the_first_process_sends_signals_on_as_well() {
+    let notes = Notes::new();
+    let running = listen_under(&mut first_process(), &notes);
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.pid()));
+    let first: u32 = children.unwrap().trim().parse().unwrap();
+    for signal in [15, 2, 1, 10, 34, 64, LAST] {
+        let script = format!("kill -{signal} {first}");
+        assert!(Command::new("bash").args(["-c", &script]).status().unwrap().success());
+        notes.wait_for(&format!("got {signal}."));
+    }
+    assert_eq!(running.finish().shell_status(), 0);
+}
+
+#[test]
+fn a_signal_that_comes_before_the_command_does_is_not_lost() {
+    for _ in 0..30 {
+        let mut running = Running::start(entrypoint().args(["--", "sleep", "1000"]));
+        let status = format!("/proc/{}/status", running.pid());
+        relay_tests::wait::eventually(Duration::from_secs(5), "signals wait", || {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            text.lines().any(|line| line.starts_with("SigBlk:") && !line.ends_with("0000"))
+        });
+        assert!(running.is_running());
+        running.send(15);
+        assert_eq!(running.finish().status.signal(), Some(15));
+    }
+}
+
+#[test]
+fn only_the_command_is_sent_a_signal_unless_the_group_is_asked_for() {
+    let script = |notes: &Notes| {
+        let path = notes.path();
+        let child = format!(
+            "trap 'echo child >> {0}; exit' TERM; echo c-ready >> {0}; \
+             sleep 1000 & while :; do wait; done",
+            path.display()
+        );
+        format!(
+            "trap 'echo parent >> {0}; sleep 0.3; exit 0' TERM; bash -c \"{child}\" & \
+             echo p-ready >> {0}; wait",
+            path.display()
+        )
+    };
+    for (option, expected) in [("--flush-max=0", false), ("--signal-group", true)] {
+        let notes = Notes::new();
+        let mut wrapper = entrypoint();
+        let command = wrapper.arg(option).args(["--", "bash", "-c", &script(&notes)]);
+        let running = Running::start(command);
+        notes.wait_for("p-ready");
+        notes.wait_for("c-ready");
+        running.send(15);
+        assert_eq!(running.finish().shell_status(), 0);
+        assert!(notes.text().contains("parent"));
+        assert_eq!(notes.text().contains("child"), expected, "{option}");
+    }
+}
+
+#[test]
+fn ctrl_c_on_a_terminal_reaches_the_command_once() {
+    let notes = Notes::new();
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("listen");
+    std::fs::write(&script, listener(&notes)).unwrap();
+    let command = format!(
+        "{} --log-url {NO_SERVICE} --flush-max 0 -- bash {}",
+        program("entrypoint").display(),
+        script.display()
+    );
+    let mut terminal = Running::start(
+        Command::new("script").args(["-qec", &command, "/dev/null"]).stdin(Stdio::piped()),
+    );
+    notes.wait_for("ready");
+    terminal.type_in(b"\x03");
+    notes.wait_for("got 2.");
+    terminal.type_in(b"\x1c"); // Ctrl-\
+    notes.wait_for("got 3.");
+    assert_eq!(notes.text().matches("got 2.").count(), 1);
+    assert_eq!(notes.text().matches("got 3.").count(), 1);
+    let text = notes.text();
+    let listener = text.lines().find_map(|line| line.strip_prefix("ready ")).unwrap();
+    let end = format!("kill -{LAST} {}", listener.trim_end_matches('.'));
+    assert!(Command::new("bash").args(["-c", &end]).status().unwrap().success());
+    drop(terminal.finish());
+}

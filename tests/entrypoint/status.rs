@@ -1,0 +1,114 @@
+//! The exit status is the command's.
+
+use std::{fs, os::unix::fs::PermissionsExt, os::unix::process::ExitStatusExt, process::Command};
+
+use relay_tests::process::{Finished, bare_entrypoint, entrypoint, first_process, run_under};
+
+fn shell(wrapper: Command, script: &str) -> Finished {
+    run_under(wrapper, ["sh", "-c", script])
+}
+
+#[test]
+fn every_exit_status_comes_through() {
+    for status in 0..=255 {
+        let finished = shell(entrypoint(), &format!("exit {status}"));
+        assert_eq!(finished.status.code(), Some(status));
+    }
+    for status in [0, 1, 125, 255] {
+        let finished = shell(first_process(), &format!("exit {status}"));
+        assert_eq!(finished.status.code(), Some(status));
+    }
+}
+
+#[test]
+fn it_dies_of_the_signal_that_killed_the_command() {
+    for signal in [1, 2, 6, 9, 11, 13, 14, 15, 34, 64] {
+        let finished = run_under(entrypoint(), ["bash", "-c", &format!("kill -{signal} $$")]);
+        assert_eq!(finished.status.signal(), Some(signal), "{finished:?}");
+        assert!(!finished.status.core_dumped());
+    }
+}
+
+#[test]
+fn as_the_first_process_it_shows_a_signal_as_128_and_its_number() {
+    for signal in [6, 9, 11, 15, 34] {
+        let finished = run_under(first_process(), ["bash", "-c", &format!("kill -{signal} $$")]);
+        assert_eq!(finished.status.code(), Some(128 + signal), "{finished:?}");
+    }
+}
+
+#[test]
+fn a_command_that_is_missing_is_127_and_one_sentence() {
+    for wrapper in [bare_entrypoint, entrypoint, first_process] {
+        for name in ["no-such-command", "/no/such/command", ""] {
+            let finished = run_under(wrapper(), [name]);
+            assert_eq!(finished.status.code(), Some(127), "{finished:?}");
+            let sentence = format!("relay: the command {name:?} was not found\n");
+            assert_eq!(finished.stderr, sentence);
+            assert!(finished.stdout.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_command_that_cannot_be_executed_is_126() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "exit 0").unwrap();
+    for path in [file.as_path(), folder.path()] {
+        let finished = run_under(entrypoint(), [path]);
+        assert_eq!(finished.status.code(), Some(126), "{finished:?}");
+        assert!(finished.stderr.contains("failed to execute the command"), "{finished:?}");
+        assert!(finished.stderr.contains("ermission denied"), "{finished:?}");
+    }
+}
+
+#[test]
+fn a_missing_interpreter_is_named_as_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("script");
+    write_program(&file, "#!/no/such/interpreter\n");
+    let finished = run_under(entrypoint(), [&file]);
+    assert_eq!(finished.status.code(), Some(127));
+    assert!(finished.stderr.contains("interpreter"), "{finished:?}");
+}
+
+#[test]
+fn a_file_without_a_known_format_is_run_by_the_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("script");
+    write_program(&file, "test \"$0 $1 $#\" = \"$EXPECTED first 2\" && exit 42\n");
+    for wrapper in [bare_entrypoint, entrypoint] {
+        let mut wrapper = wrapper();
+        wrapper.env("EXPECTED", &file);
+        let finished = run_under(wrapper, [file.to_str().unwrap(), "first", "second"]);
+        assert_eq!(finished.status.code(), Some(42), "{finished:?}");
+    }
+}
+
+#[test]
+fn what_may_not_be_executed_is_passed_over_on_the_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    fs::create_dir_all(first.join("tool")).unwrap();
+    fs::create_dir(&second).unwrap();
+    write_program(&second.join("tool"), "#!/bin/sh\nexit 7\n");
+    let path = |parts: &[&std::path::Path]| std::env::join_paths(parts).unwrap();
+    let mut wrapper = entrypoint();
+    wrapper.env("PATH", path(&[&first, &second]));
+    assert_eq!(run_under(wrapper, ["tool"]).status.code(), Some(7));
+    let mut wrapper = entrypoint();
+    wrapper.env("PATH", path(&[&first, "/nowhere".as_ref()]));
+    assert_eq!(run_under(wrapper, ["tool"]).status.code(), Some(126));
+    let mut wrapper = entrypoint();
+    wrapper.env("PATH", "/nowhere:").current_dir(&second);
+    assert_eq!(run_under(wrapper, ["tool"]).status.code(), Some(7));
+    let mut wrapper = entrypoint();
+    wrapper.env_remove("PATH");
+    assert_eq!(run_under(wrapper, ["true"]).status.code(), Some(0));
+}
+
+fn write_program(path: &std::path::Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}

@@ -1,0 +1,237 @@
+//! Runs programs as a user does, and tells what became of them.
+
+use std::{
+    ffi::OsStr,
+    io::Write,
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{program::program, wait::eventually};
+
+/// Address of a log service that is not there: nothing listens on this port of loopback.
+pub const NO_SERVICE: &str = "http://127.0.0.1:9";
+
+/// Longest run of a program in a test. One that takes longer is killed, and its test fails.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What became of a program.
+#[derive(Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to its own stdout.
+    pub stdout: Vec<u8>,
+    /// What it wrote to its own stderr.
+    pub stderr: String,
+    /// How long it ran.
+    pub taken: Duration,
+}
+
+impl Finished {
+    /// The status as a shell shows it: 128 + n after signal n.
+    ///
+    /// # Panics
+    ///
+    /// If it neither exited nor died of a signal, which no finished program does.
+    #[must_use]
+    pub fn shell_status(&self) -> i32 {
+        let signal = self.status.signal().map(|signal| 128 + signal);
+        self.status.code().or(signal).expect("a finished program has one or the other")
+    }
+}
+
+/// A program that runs.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    begun: Instant,
+}
+
+impl Running {
+    /// Starts a command with its output in pipes.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(command: &mut Command) -> Self {
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("failed to start {command:?}: {error}"));
+        Self { child, begun: now() }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal, by the `kill` of a shell.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be sent.
+    pub fn send(&self, signal: i32) {
+        let script = format!("kill -{signal} {}", self.pid());
+        let sent = Command::new("bash").args(["-c", &script]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "failed to send signal {signal}");
+    }
+
+    /// Whether it runs still.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel does not tell.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("the program is a child of this one").is_none()
+    }
+
+    /// Gives it these bytes on stdin, which must be a pipe, and leaves that open.
+    ///
+    /// # Panics
+    ///
+    /// If it does not take them.
+    pub fn type_in(&mut self, bytes: &[u8]) {
+        let stdin = self.child.stdin.as_mut().expect("stdin is a pipe");
+        stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("stdin is read");
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come, or the output is not text where it has to be.
+    #[must_use]
+    pub fn finish(mut self) -> Finished {
+        let pid = self.pid();
+        drop(self.child.stdin.take());
+        let waiter = thread::spawn(move || self.child.wait_with_output().map(|out| (out, now())));
+        let begun = self.begun;
+        while !waiter.is_finished() {
+            if begun.elapsed() > LIMIT {
+                drop(Command::new("kill").args(["-9", &pid.to_string()]).status());
+                panic!("the program did not end within {LIMIT:?}");
+            }
+            thread::park_timeout(Duration::from_millis(2));
+        }
+        let (output, ended) =
+            waiter.join().expect("waiting does not panic").expect("its output can be read");
+        Finished {
+            status: output.status,
+            stdout: output.stdout,
+            stderr: String::from_utf8(output.stderr).expect("Relay writes text"),
+            taken: ended - begun,
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures a real program, for which no time pauses")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// The entrypoint with a log service that is not there and no time to wait for it, neither at its
+/// end nor after SIGTERM.
+#[must_use]
+pub fn entrypoint() -> Command {
+    let mut command = bare_entrypoint();
+    command.args(["--log-url", NO_SERVICE, "--flush-max", "0"]).env("RELAY_GRACE", "1s");
+    command
+}
+
+/// The entrypoint without options, and without variables of Relay.
+#[must_use]
+pub fn bare_entrypoint() -> Command {
+    without_variables(Command::new(program("entrypoint")))
+}
+
+/// The entrypoint of [`entrypoint`], as PID 1 of a new namespace.
+#[must_use]
+pub fn first_process() -> Command {
+    let mut command = without_variables(Command::new("unshare"));
+    command.args(["--pid", "--fork", "--mount-proc"]);
+    if !is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.arg(program("entrypoint")).args(["--log-url", NO_SERVICE, "--flush-max", "0"]);
+    command.env("RELAY_GRACE", "1s");
+    command
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|output| output.stdout.starts_with(b"0\n"))
+}
+
+fn without_variables(mut command: Command) -> Command {
+    for name in ["LOG_URL", "TOKEN_FILE", "CA_FILE", "BLOCK_MAX", "FLUSH_MAX", "GRACE"] {
+        command.env_remove(format!("RELAY_{name}"));
+    }
+    for name in ["NAMESPACE", "POD", "CONTAINER", "TERMINATION_LOG"] {
+        command.env_remove(format!("RELAY_{name}"));
+    }
+    command
+}
+
+/// Runs a command under `wrapper` until it ends.
+#[must_use]
+pub fn run_under(
+    mut wrapper: Command,
+    command: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Finished {
+    Running::start(wrapper.arg("--").args(command)).finish()
+}
+
+/// A file that a command writes and a test reads: its output goes to Relay.
+#[derive(Debug)]
+pub struct Notes {
+    folder: tempfile::TempDir,
+}
+
+impl Notes {
+    /// An empty file.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it makes a file")]
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("the temporary folder can be written");
+        std::fs::write(folder.path().join("notes"), "").expect("a file can be written there");
+        Self { folder }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("notes")
+    }
+
+    /// What it holds.
+    ///
+    /// # Panics
+    ///
+    /// If it is gone or not text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        std::fs::read_to_string(self.path()).expect("the file is there and holds text")
+    }
+
+    /// Waits until it holds `text`.
+    ///
+    /// # Panics
+    ///
+    /// If that does not come within ten seconds.
+    pub fn wait_for(&self, text: &str) {
+        let what = format!("{text:?} in the notes of the command");
+        eventually(Duration::from_secs(10), &what, || self.text().contains(text));
+    }
+}
