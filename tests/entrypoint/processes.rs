@@ -42,7 +42,7 @@ fn descendants(pid: u32) -> Vec<String> {
         let comm = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
         let zombie = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
         found.push(if zombie { "zombie".to_owned() } else { comm.trim().to_owned() });
-        found.extend(descendants(child.parse().unwrap()));
+        found.extend(descendants(child.parse().expect("the kernel lists numbers")));
     }
     found
 }

@@ -6,10 +6,10 @@ use relay_tests::process::{Notes, Running, bare_entrypoint, entrypoint, run_unde
 
 /// Runs `script` in bash twice: alone and, where it says `WRAP`, under Relay. Returns both notes.
 fn compare(script: &str) -> (String, String) {
-    let mut wrapped = entrypoint();
-    wrapped.arg("--");
-    let words = std::iter::once(wrapped.get_program()).chain(wrapped.get_args());
-    let wrapper: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
+    let mut relay = entrypoint();
+    relay.arg("--");
+    let words = std::iter::once(relay.get_program()).chain(relay.get_args());
+    let wrapper: Vec<_> = words.map(|word| word.to_str().expect("paths here are text")).collect();
     let run = |wrapper: &str| {
         let notes = Notes::new();
         let script = script.replace("WRAP", wrapper);

@@ -109,6 +109,7 @@ fn what_may_not_be_executed_is_passed_over_on_the_path() {
 }
 
 fn write_program(path: &std::path::Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(path, text).expect("the folder is the test's own");
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(path, executable).expect("the file is the test's own");
 }

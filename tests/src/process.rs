@@ -63,7 +63,7 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("failed to start {command:?}: {error}"));
+            .expect("the program can be started");
         Self { child, begun: now() }
     }
 
@@ -115,10 +115,11 @@ impl Running {
         let waiter = thread::spawn(move || self.child.wait_with_output().map(|out| (out, now())));
         let begun = self.begun;
         while !waiter.is_finished() {
-            if begun.elapsed() > LIMIT {
+            let late = begun.elapsed() > LIMIT;
+            if late {
                 drop(Command::new("kill").args(["-9", &pid.to_string()]).status());
-                panic!("the program did not end within {LIMIT:?}");
             }
+            assert!(!late, "the program did not end within {LIMIT:?}");
             thread::park_timeout(Duration::from_millis(2));
         }
         let (output, ended) =
