@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use relay_protocol::name::{ContainerName, Namespace, PodName, PodUid, StreamName};
-
-use crate::service_url::ServiceUrl;
+use relay_protocol::{
+    name::{ContainerName, Namespace, PodName, PodUid, StreamName},
+    service_url::ServiceUrl,
+};
 
 /// Reads the logs that Relay keeps.
 #[derive(Debug, Parser)]

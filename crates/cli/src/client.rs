@@ -7,6 +7,7 @@ use relay_protocol::{
     name::{Namespace, PodName},
     problem::Problem,
     read::{PodList, PodLogs},
+    service_url::ServiceUrl,
 };
 use reqwest::{
     Certificate, RequestBuilder, Response, StatusCode, Url,
@@ -15,7 +16,7 @@ use reqwest::{
 };
 use serde_json::from_slice;
 
-use crate::{service_url::ServiceUrl, terminal::plain};
+use crate::{service_url, terminal::plain};
 
 /// A service that takes longer to accept a connection is not reachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -113,13 +114,13 @@ impl Client {
             .http2_keep_alive_while_idle(true)
             .tcp_nodelay(true);
         // Without certificates a client cannot be built, though plain HTTP needs none.
-        let builder = match (&service.ca_file, service.url.is_encrypted()) {
+        let builder = match (&service.ca_file, service.url.is_remote()) {
             (_, false) => builder.tls_certs_only([]).no_proxy(),
             (None, true) => builder,
             (Some(path), true) => builder.tls_certs_only(certificates(path)?),
         };
-        let builder = match service.url.socket() {
-            Some(path) => builder.unix_socket(path.as_path()),
+        let builder = match service_url::socket(&service.url) {
+            Some(path) => builder.unix_socket(path),
             None => builder,
         };
         let http =
@@ -129,7 +130,7 @@ impl Client {
 
     /// Address of a resource of the service.
     pub(crate) fn resource(&self, segments: &[&str]) -> Url {
-        self.service.url.resource(segments)
+        service_url::resource(&self.service.url, segments)
     }
 
     /// A request for a resource, to be completed and [sent](Self::send).

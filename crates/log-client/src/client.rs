@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use relay_protocol::{
     name::{ContainerName, Instance, Namespace, PodName, StreamName},
+    service_url::ServiceUrl,
     time::UnixMillis,
     write::{CreateStream, EndReason},
 };
@@ -16,7 +17,6 @@ use crate::{
     stream::{Account, delivery::Delivery},
     transport::{Courier, Transport},
     uploader::{self, Shared},
-    url::ServiceUrl,
 };
 
 /// Time kept at the end of a budget for markers and ends: some round trips.

@@ -9,9 +9,8 @@ pub mod client;
 mod stream;
 mod transport;
 mod uploader;
-pub mod url;
 
 pub use client::{
     LogClient, Outcome, Report, Settings, StartError, StreamReport, StreamWriter, start,
 };
-pub use url::{ServiceUrl, UrlError};
+pub use relay_protocol::service_url::{ServiceUrl, UrlError};

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use relay_protocol::service_url::ServiceUrl;
 use tokio::time::timeout;
 
 pub(crate) use self::message::Courier;
@@ -22,7 +23,6 @@ use self::{
     credentials::{Credentials, FileError, Freshness},
     pool::Pool,
 };
-use crate::url::ServiceUrl;
 
 /// A whole request, with the service's hold of at most 2 s and the put to its store. 512 KiB in
 /// 30 s is 17 kB/s, slower than any network that a cluster runs on.

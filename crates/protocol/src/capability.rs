@@ -4,10 +4,12 @@
 //! HMAC-SHA-256 over all before it, under a key derived for that purpose. The tag is checked in
 //! constant time before anything of the body is believed.
 
+mod key_files;
 mod keys;
 mod stream_id;
 mod token;
 
+pub use key_files::KeyFilesError;
 pub use keys::{KeyId, KeyRing, MIN_SECRET_BYTES, NoSigningKey, WeakSecret};
 pub use stream_id::{StreamClaim, StreamUuid};
 pub use token::{Access, TOKEN_PREFIX, TokenClaim};

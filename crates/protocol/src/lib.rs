@@ -10,5 +10,6 @@ pub mod problem;
 pub mod range;
 pub mod range_set;
 pub mod read;
+pub mod service_url;
 pub mod time;
 pub mod write;

@@ -15,6 +15,7 @@ use hyper::{
     rt::{Read, Write},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use relay_protocol::service_url::{Endpoint, Host, ServiceUrl};
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::{
     net::{TcpStream, UnixStream},
@@ -25,7 +26,6 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{Body, Outgoing, TransportError, credentials, credentials::FileError};
-use crate::url::{Endpoint, Host, ServiceUrl};
 
 /// Name, TCP and TLS together. A second try costs less than a longer wait.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use relay_protocol::capability::{KeyId, KeyRing, NoSigningKey, WeakSecret};
+use relay_protocol::capability::{KeyFilesError, KeyId, KeyRing};
 
 /// How often the directory is read again: a rotation needs two minutes between its steps.
 const RELOAD: Duration = Duration::from_secs(30);
@@ -64,32 +64,13 @@ pub enum KeyDirError {
         /// Why it failed.
         source: io::Error,
     },
-    /// There is no key.
-    #[error("{0:?} holds no file named <0-255>.key")]
-    Empty(PathBuf),
-    /// A key is too short.
-    #[error("a key in {path:?} cannot be used")]
-    Weak {
+    /// Its files are not usable keys.
+    #[error("the keys in {path:?} cannot be used")]
+    Unusable {
         /// The directory.
         path: PathBuf,
-        /// Which key, and how long it is.
-        source: WeakSecret,
-    },
-    /// Several keys, and none was chosen.
-    #[error(
-        "{0:?} holds several keys: write the number of the one that signs into the file \"sign\""
-    )]
-    Undecided(PathBuf),
-    /// The file `sign` does not hold a number.
-    #[error("{0:?} does not hold the number of a key, 0 to 255")]
-    Sign(PathBuf),
-    /// The chosen key is missing.
-    #[error("{path:?} cannot be used")]
-    Missing {
-        /// The directory.
-        path: PathBuf,
-        /// Which key.
-        source: NoSigningKey,
+        /// What is wrong and what to do.
+        source: KeyFilesError,
     },
 }
 
@@ -127,38 +108,16 @@ fn read(path: &Path) -> Result<KeyRing, KeyDirError> {
         let path = path.to_owned();
         move |source| KeyDirError::Read { path, source }
     };
-    let mut keys = Vec::new();
+    let mut files = Vec::new();
     for entry in fs::read_dir(path).map_err(failed(path))? {
-        let file = entry.map_err(failed(path))?.path();
-        let name = file.file_name().and_then(|name| name.to_str());
-        let Some(id) = name.and_then(|name| name.strip_suffix(".key")?.parse().ok()) else {
-            continue;
-        };
-        keys.push((KeyId(id), read_key(&file).map_err(failed(&file))?));
-    }
-    keys.sort();
-    let weak = |source| KeyDirError::Weak { path: path.to_owned(), source };
-    let mut keys = keys.into_iter();
-    let (id, secret) = keys.next().ok_or_else(|| KeyDirError::Empty(path.to_owned()))?;
-    let mut ring = KeyRing::new(id, secret).map_err(weak)?;
-    let several = keys.len() > 0;
-    for (id, secret) in keys {
-        ring.accept(id, secret).map_err(weak)?;
-    }
-    let sign = path.join("sign");
-    match fs::read_to_string(&sign) {
-        Ok(text) => {
-            let id = text.trim().parse().map_err(|_| KeyDirError::Sign(sign))?;
-            let missing = |source| KeyDirError::Missing { path: path.to_owned(), source };
-            ring.sign_with(KeyId(id)).map_err(missing)?;
+        let entry = entry.map_err(failed(path))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if KeyRing::is_key_file(&name) {
+            files.push((name, read_key(&entry.path()).map_err(failed(&entry.path()))?));
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && several => {
-            return Err(KeyDirError::Undecided(path.to_owned()));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(&sign)(error)),
     }
-    Ok(ring)
+    KeyRing::from_files(files)
+        .map_err(|source| KeyDirError::Unusable { path: path.to_owned(), source })
 }
 
 fn read_key(file: &Path) -> io::Result<Vec<u8>> {
@@ -171,42 +130,18 @@ fn read_key(file: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::{KeyDir, KeyDirError};
-    use relay_protocol::capability::{Access, TokenClaim};
     use std::fs;
 
     #[test]
-    fn one_key_signs_by_itself_and_several_need_a_choice() {
+    fn a_folder_of_keys_is_read_and_other_files_are_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        assert!(matches!(KeyDir::open(path), Err(KeyDirError::Empty(_))));
+        assert!(matches!(KeyDir::open(path), Err(KeyDirError::Unusable { .. })));
+        assert!(matches!(KeyDir::open(&path.join("none")), Err(KeyDirError::Read { .. })));
+        fs::create_dir(path.join("folder")).unwrap();
         fs::write(path.join("7.key"), [7; 32]).unwrap();
         fs::write(path.join("readme.txt"), "not a key").unwrap();
-        let (_, seven) = KeyDir::open(path).unwrap();
-        fs::write(path.join("8.key"), [8; 32]).unwrap();
-        assert!(matches!(KeyDir::open(path), Err(KeyDirError::Undecided(_))));
-        fs::write(path.join("sign"), "8\n").unwrap();
-        let (_, both) = KeyDir::open(path).unwrap();
-        let claim = TokenClaim {
-            namespace: "local".parse().unwrap(),
-            access: Access::Read(None),
-            expires: 9,
-        };
-        assert!(TokenClaim::verify(&claim.sign(&seven.load()), &both.load(), 0).is_ok());
-        assert!(TokenClaim::verify(&claim.sign(&both.load()), &seven.load(), 0).is_err());
-    }
-
-    #[test]
-    fn unusable_keys_are_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        fs::write(path.join("1.key"), [1; 31]).unwrap();
-        assert!(matches!(KeyDir::open(path), Err(KeyDirError::Weak { .. })));
-        fs::write(path.join("1.key"), [1; 32]).unwrap();
-        for (sign, message) in [("2", "cannot be used"), ("x", "0 to 255"), ("256", "0 to 255")] {
-            fs::write(path.join("sign"), sign).unwrap();
-            let error = KeyDir::open(path).unwrap_err().to_string();
-            assert!(error.contains(message), "{error}");
-        }
-        assert!(matches!(KeyDir::open(&path.join("none")), Err(KeyDirError::Read { .. })));
+        let (_, keys) = KeyDir::open(path).unwrap();
+        assert!(format!("{:?}", keys.load()).contains("signing: KeyId(7)"));
     }
 }

@@ -107,8 +107,15 @@ mod tests {
         let id = claim().sign(&keys());
         assert!(StreamClaim::verify(&id, &keys(), 1_000).is_err());
         let long = "A".repeat(100_000);
-        for text in ["", "A", "AQM", id.strip_suffix(|_| true).unwrap(), &format!("{id}A"), "../..", long.as_str()]
-        {
+        for text in [
+            "",
+            "A",
+            "AQM",
+            id.strip_suffix(|_| true).unwrap(),
+            &format!("{id}A"),
+            "../..",
+            long.as_str(),
+        ] {
             assert!(StreamClaim::verify(text, &keys(), 0).is_err(), "{text}");
         }
     }

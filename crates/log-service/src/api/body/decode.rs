@@ -143,12 +143,12 @@ mod tests {
         let headers = [(CONTENT_ENCODING, encoding.parse().unwrap())];
         let headers: HeaderMap = headers.into_iter().collect();
         let mut decoder = Decoder::new(&headers).unwrap();
-        let mut decoded = Vec::new();
+        let mut raw = Vec::new();
         for piece in pieces {
-            decoder.feed(piece, &mut decoded, limit)?;
-            assert!(decoded.len() <= limit);
+            decoder.feed(piece, &mut raw, limit)?;
+            assert!(raw.len() <= limit);
         }
-        decoder.finish(&mut decoded, limit).map(|()| decoded)
+        decoder.finish(&mut raw, limit).map(|()| raw)
     }
 
     fn encode(encoding: &str, raw: &[u8]) -> Vec<u8> {

@@ -22,7 +22,7 @@ pub struct ServiceUrl {
 
 /// How the service is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
+pub enum Endpoint {
     /// HTTP/1.1 over TCP on loopback.
     Plain(Host),
     /// HTTP/2 or HTTP/1.1 over TLS.
@@ -33,10 +33,11 @@ pub(crate) enum Endpoint {
 
 /// A host and its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Host {
+pub struct Host {
     /// Name, or an address without brackets.
-    pub(crate) name: String,
-    pub(crate) port: u16,
+    pub name: String,
+    /// Never 0.
+    pub port: u16,
 }
 
 /// A text that is not the address of a log service.
@@ -66,21 +67,27 @@ pub enum UrlError {
 }
 
 impl ServiceUrl {
-    pub(crate) fn endpoint(&self) -> &Endpoint {
+    /// How the service is reached.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
     /// Whether it crosses a network: over TLS, with HTTP/2 if the service has it.
-    pub(crate) fn is_remote(&self) -> bool {
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
         matches!(self.endpoint, Endpoint::Tls(_))
     }
 
-    pub(crate) fn base(&self) -> &str {
+    /// Path before `/logs` and `/api`; empty, or begins with a slash and does not end with one.
+    #[must_use]
+    pub fn base(&self) -> &str {
         &self.base
     }
 
     /// What the `Host` header and the `:authority` field say.
-    pub(crate) fn authority(&self) -> String {
+    #[must_use]
+    pub fn authority(&self) -> String {
         match &self.endpoint {
             Endpoint::Plain(host) => host.authority(80),
             Endpoint::Tls(host) => host.authority(443),
