@@ -1,5 +1,9 @@
 //! Reading what other processes of the service stored in the same place.
 
+use std::time::Duration;
+
+use relay_tests::wait::eventually;
+
 use super::lab::{Lab, take};
 
 #[test]
@@ -29,4 +33,19 @@ fn of_two_versions_the_one_that_begins_first_is_shown_and_the_conflict_is_told()
     let text = String::from_utf8(here.read("p", "")).unwrap();
     let expected = "abcdef\n[relay: 3 bytes written twice, and differently (3-5)]\nghi!\n";
     assert_eq!(text, expected);
+}
+
+#[test]
+fn a_list_says_what_another_process_stored_and_ended() {
+    let here = Lab::new();
+    let there = here.replica();
+    let mut writer = there.writer("p", "a", "stdout");
+    writer.write(b"one\n");
+    let stream = || here.json("/api/namespaces/local/pods/p")["streams"][0].clone();
+    assert_eq!(stream()["length"], 4);
+    writer.write(b"two\n");
+    assert_eq!(stream()["length"], 8);
+    writer.end();
+    // The end is found by listing, which is done once a second.
+    eventually(Duration::from_secs(10), "the end is listed", || stream()["end"] == "eof");
 }

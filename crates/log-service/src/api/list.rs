@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, header};
 use relay_protocol::{
     name::{NameError, Namespace, PodName},
@@ -15,6 +16,12 @@ use relay_protocol::{
 };
 
 use super::{App, error::ApiError, read::names};
+use crate::{hub::IndexEntry, store::StoreError};
+
+/// Pods of a list, and streams of each, that are opened at once. Together 32: the round trips to
+/// the store are what a list takes, and each stream that is not open costs three or more.
+const PARALLEL_PODS: usize = 4;
+const PARALLEL_STREAMS: usize = 8;
 
 /// The routes.
 pub fn router() -> Router<Arc<App>> {
@@ -31,10 +38,10 @@ async fn pods(
     let namespace: Namespace =
         namespace.parse().map_err(|error: NameError| ApiError::BadRequest(error.to_string()))?;
     app.auth.authorize_read(&headers, &namespace, None).await?;
-    let mut list = PodList::default();
-    for pod in app.hub.pods(&namespace).await? {
-        list.pods.extend(pod_logs(&app, &namespace, pod).await?);
-    }
+    let pods = app.hub.pods(&namespace).await?;
+    let found = stream::iter(pods).map(|pod| pod_logs(&app, &namespace, pod));
+    let found: Vec<Option<PodLogs>> = found.buffered(PARALLEL_PODS).try_collect().await?;
+    let list = PodList { pods: found.into_iter().flatten().collect() };
     Ok(fresh(&list))
 }
 
@@ -55,19 +62,32 @@ async fn pod_logs(
     namespace: &Namespace,
     pod: PodName,
 ) -> Result<Option<PodLogs>, ApiError> {
-    let mut streams = Vec::new();
-    for entry in app.hub.streams(namespace, &pod).await? {
-        let Some(handle) = app.hub.open(namespace, entry.uuid).await? else { continue };
-        let snapshot = handle.snapshot();
-        streams.push(StreamState {
-            source: entry.source,
-            created: entry.created,
-            length: snapshot.durable_end,
-            end: snapshot.end.map(|end| end.reason),
-            exit: snapshot.end.and_then(|end| end.exit),
-        });
-    }
+    let entries = app.hub.streams(namespace, &pod).await?;
+    let states = stream::iter(entries).map(|entry| state(app, namespace, entry));
+    let states: Vec<Option<StreamState>> = states.buffered(PARALLEL_STREAMS).try_collect().await?;
+    let streams: Vec<StreamState> = states.into_iter().flatten().collect();
     Ok((!streams.is_empty()).then(|| PodLogs { namespace: namespace.clone(), pod, streams }))
+}
+
+/// How far a stream is; `None` if it is not there yet.
+async fn state(
+    app: &App,
+    namespace: &Namespace,
+    entry: IndexEntry,
+) -> Result<Option<StreamState>, StoreError> {
+    let Some(handle) = app.hub.open(namespace, entry.uuid).await? else { return Ok(None) };
+    if handle.snapshot().end.is_none() {
+        // Another process may have written to it, and ended it.
+        handle.refresh().await?;
+    }
+    let snapshot = handle.snapshot();
+    Ok(Some(StreamState {
+        source: entry.source,
+        created: entry.created,
+        length: snapshot.durable_end,
+        end: snapshot.end.map(|end| end.reason),
+        exit: snapshot.end.and_then(|end| end.exit),
+    }))
 }
 
 fn fresh(body: &impl serde::Serialize) -> Response {
