@@ -44,26 +44,24 @@ pub(crate) struct Printed {
 }
 
 /// Turns records into text. Pure; remembers where lines began.
+///
+/// The bytes of one stream come out as they are. Where several share the output, a newline is added
+/// between the unfinished line of one and what follows of another.
 #[derive(Debug)]
 pub(crate) struct Renderer {
     form: Form,
     screen: Screen,
-    streams: HashMap<StreamRef, Stream>,
-    /// Whether what was printed last ended its line.
-    fresh_line: bool,
+    /// What each stream may do to a terminal.
+    filters: HashMap<StreamRef, Filter>,
+    /// The stream whose line is unfinished.
+    unfinished: Option<StreamRef>,
     /// Runs whose end was told of.
     told: HashSet<(ContainerName, Instance)>,
 }
 
-#[derive(Debug)]
-struct Stream {
-    filter: Filter,
-    fresh_line: bool,
-}
-
 impl Renderer {
     pub(crate) fn new(form: Form, screen: Screen) -> Self {
-        Self { form, screen, streams: HashMap::new(), fresh_line: true, told: HashSet::new() }
+        Self { form, screen, filters: HashMap::new(), unfinished: None, told: HashSet::new() }
     }
 
     /// Prints a record; `line` is its JSON as it came.
@@ -100,37 +98,35 @@ impl Renderer {
     }
 
     fn bytes(&mut self, record: &Record, bytes: &[u8], stdout: &mut Vec<u8>) {
-        let (form, screen) = (self.form, self.screen);
-        let stream = self.stream(&record.source);
-        if form == Form::Timestamps && stream.fresh_line {
+        let goes_on = self.unfinished.as_ref() == Some(&record.source);
+        if self.unfinished.is_some() && !goes_on {
+            stdout.push(b'\n');
+        }
+        if self.form == Form::Timestamps && !goes_on {
             stdout.extend_from_slice(timestamp(record.time).as_bytes());
         }
-        let ends_line = bytes.last() == Some(&b'\n');
-        stream.fresh_line = ends_line;
-        match screen {
-            Screen::Pipe => stdout.extend_from_slice(bytes),
-            Screen::Terminal(styles) => {
-                let is_stderr = record.source.stream.as_str() == "stderr";
-                if is_stderr && styles == Styles::Keep && bytes != b"\n" {
-                    stream.filter.paint(RED, stdout);
-                }
-                stream.filter.push(bytes, stdout);
-                stream.filter.reset(stdout);
-            }
+        if bytes.last() == Some(&b'\n') {
+            self.unfinished = None;
+        } else if !goes_on {
+            self.unfinished = Some(record.source.clone());
         }
-        self.fresh_line = ends_line;
+        match self.screen {
+            Screen::Pipe => stdout.extend_from_slice(bytes),
+            Screen::Terminal(styles) => self.show(record, bytes, styles, stdout),
+        }
     }
 
-    fn stream(&mut self, source: &StreamRef) -> &mut Stream {
-        let styles = match self.screen {
-            Screen::Terminal(styles) => styles,
-            Screen::Pipe => Styles::Drop,
-        };
-        if !self.streams.contains_key(source) {
-            let stream = Stream { filter: Filter::new(styles), fresh_line: true };
-            self.streams.insert(source.clone(), stream);
+    fn show(&mut self, record: &Record, bytes: &[u8], styles: Styles, stdout: &mut Vec<u8>) {
+        if !self.filters.contains_key(&record.source) {
+            self.filters.insert(record.source.clone(), Filter::new(styles));
         }
-        self.streams.get_mut(source).expect("it was just inserted")
+        let filter = self.filters.get_mut(&record.source).expect("it was just inserted");
+        let is_stderr = record.source.stream.as_str() == "stderr";
+        if is_stderr && styles == Styles::Keep && bytes != b"\n" {
+            filter.paint(RED, stdout);
+        }
+        filter.push(bytes, stdout);
+        filter.reset(stdout);
     }
 
     /// On a terminal among the lines; otherwise on stderr, for stdout belongs to the process.
@@ -140,7 +136,7 @@ impl Renderer {
             return;
         };
         let stdout = &mut printed.stdout;
-        if !self.fresh_line {
+        if self.unfinished.take().is_some() {
             stdout.push(b'\n');
         }
         let mut filter = Filter::new(styles);
@@ -148,7 +144,6 @@ impl Renderer {
             filter.paint(DIM_YELLOW, stdout);
         }
         filter.push(format!("[relay: {remark}]\n").as_bytes(), stdout);
-        self.fresh_line = true;
     }
 
     fn remark(&mut self, record: &Record, marker: Marker) -> Option<String> {
@@ -247,7 +242,7 @@ mod tests {
             );
             renderer.render(&serde_json::from_str(&line).unwrap(), b"", &mut printed);
         }
-        assert_eq!(printed.stdout, b"\x1b[2Jone\xfftwo\n");
+        assert_eq!(printed.stdout, b"\x1b[2Jone\n\xfftwo\n");
         assert_eq!(printed.stderr, b"[relay: 3 bytes dropped (3-5)]\n");
     }
 
@@ -274,7 +269,15 @@ mod tests {
             ("stdout", r#""text":"tle\u0007b""#),
         ];
         let (stdout, _) = render(Form::Bytes, Screen::Terminal(Styles::Drop), &records);
-        assert_eq!(stdout, "ae\nb");
+        assert_eq!(stdout, "a\ne\nb");
+    }
+
+    #[test]
+    fn an_unfinished_line_is_not_joined_with_another_streams() {
+        let records = [("stdout", r#""text":"a""#), ("stdout", r#""text":"b""#)];
+        assert_eq!(render(Form::Bytes, Screen::Pipe, &records).0, "ab");
+        let records = [("stdout", r#""text":"a""#), ("stderr", r#""text":"b""#)];
+        assert_eq!(render(Form::Bytes, Screen::Pipe, &records).0, "a\nb");
     }
 
     #[test]
