@@ -5,6 +5,7 @@ mod lab;
 mod raw;
 mod replicas;
 mod resume;
+mod rights;
 
 use lab::{Lab, status};
 

@@ -96,3 +96,21 @@ fn a_slow_follower_loses_nothing_and_holds_up_nobody() {
     assert!(taken.chunks(line.len()).all(|one| one == line));
     drop(answer);
 }
+
+#[test]
+fn a_service_that_stops_breaks_its_followers_off_at_once_and_never_ends_their_log() {
+    let mut lab = Lab::new();
+    let mut writer = lab.writer("p", "a", "stdout");
+    writer.write(b"begun\n");
+    let forms = ["", "&format=raw", "&format=ndjson", "&format=sse"];
+    let mut answers: Vec<_> =
+        forms.map(|form| lab.get("p", &format!("follow=true{form}"), &[])).into();
+    assert_eq!(take(&mut answers[0], 6), b"begun\n");
+    let early = lab.get("nobody", "follow=true", &[]);
+    let log = lab.stop();
+    // It waits 10 s for requests that do not end by themselves, and says so.
+    assert!(!log.contains("did not end in time"), "{log}");
+    for mut answer in answers.into_iter().chain([early]) {
+        answer.read_to_end(&mut Vec::new()).unwrap_err();
+    }
+}

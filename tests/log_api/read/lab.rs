@@ -54,6 +54,11 @@ impl Lab {
         self.service = Some(Service::on_folder(self.folder.path()));
     }
 
+    /// Asks the service to stop, waits until it has, and returns what it logged.
+    pub(super) fn stop(&mut self) -> String {
+        self.service.take().unwrap().stop()
+    }
+
     fn url(&self, path: &str) -> String {
         let url = self.service.as_ref().unwrap().url();
         format!("{}{path}", url.trim_end_matches('/'))
