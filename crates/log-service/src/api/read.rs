@@ -6,6 +6,7 @@ mod octet;
 mod pulse;
 mod reader;
 mod runs;
+mod segments;
 mod tail;
 
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use relay_protocol::{
 };
 use tokio::{sync::watch, time::Instant};
 
+use super::segments::Segments;
 use crate::{
     api::error::ApiError,
     clock::unix_millis,
@@ -53,6 +54,7 @@ pub(super) struct Lane {
     pub(super) head: Option<Item>,
     pub(super) state: State,
     handle: Arc<StreamHandle>,
+    segments: Segments,
     changes: watch::Receiver<u64>,
     /// Shortens the hold of the stream while someone follows.
     _guard: Option<FollowGuard>,
@@ -117,6 +119,7 @@ impl Lane {
             lines: Lines::new(entry.created),
             planned: VecDeque::new(),
             stored,
+            segments: Segments::new(Arc::clone(&handle)),
             handle,
             entry,
         })
@@ -142,7 +145,7 @@ impl Lane {
 
     /// The good bytes of a segment; `None` if it is corrupt, which is remembered.
     pub(super) async fn segment(&mut self, start: u64) -> Result<Option<Arc<Segment>>, ApiError> {
-        match self.handle.segment(start).await {
+        match self.segments.get(start).await {
             Ok(segment) => Ok(Some(segment)),
             Err(SegmentError::Store { source, .. }) => Err(source.into()),
             Err(SegmentError::Corrupt { .. }) => {
@@ -239,6 +242,7 @@ impl Lane {
         }
         self.plan(&segment, from, range.end());
         self.reader.advance(range.end());
+        self.segments.read_ahead(&self.stored.view, range.end());
         Ok(())
     }
 

@@ -20,6 +20,7 @@ use super::{
     lane::Stored,
     pulse::{Pulse, Wake},
     runs,
+    segments::Segments,
 };
 use crate::{
     api::error::ApiError,
@@ -159,6 +160,7 @@ struct ByteBounds {
 struct ExactBytes {
     request: Arc<Request>,
     handle: Arc<StreamHandle>,
+    segments: Segments,
     _guard: Option<FollowGuard>,
     stored: Stored,
     changes: tokio::sync::watch::Receiver<u64>,
@@ -202,6 +204,7 @@ impl ExactBytes {
             _guard: follows.then(|| handle.follow()),
             reader: StreamReader::new(bounds.start, patience),
             request,
+            segments: Segments::new(Arc::clone(&handle)),
             handle,
             stored,
             changes,
@@ -234,13 +237,16 @@ impl ExactBytes {
     }
 
     async fn read(&mut self, start: u64, range: ByteRange) -> Result<Bytes, Broken> {
-        let segment = self.handle.segment(start).await.map_err(|error| match error {
+        let segment = self.segments.get(start).await.map_err(|error| match error {
             SegmentError::Corrupt { .. } => Broken::Lost,
             SegmentError::Store { source, .. } => Broken::Failed(source.into()),
         })?;
         let end = self.bounds.end.map_or(range.end(), |end| end.min(range.end()));
         let at = |position: u64| usize::try_from(position - segment.start).unwrap_or(usize::MAX);
         self.reader.advance(end);
+        if self.bounds.end.is_none_or(|last| end < last) {
+            self.segments.read_ahead(&self.stored.view, end);
+        }
         Ok(segment.bytes.slice(at(range.start())..at(end)))
     }
 

@@ -62,8 +62,8 @@ pub(super) enum Progress {
 
 /// A reader of all streams of a container.
 ///
-/// Memory: a segment (1 MiB) and an unfinished line (64 KiB) for each stream of the run that is
-/// being read, and a batch of the answer.
+/// Memory: two segments (1 MiB each) and an unfinished line (64 KiB) for each stream of the run
+/// that is being read, and a batch of the answer.
 #[derive(Debug)]
 pub(super) struct PodReader {
     pub(super) request: Arc<Request>,
