@@ -140,12 +140,59 @@ fn with_no_service_and_a_full_buffer_the_end_is_not_delayed_further() {
 }
 
 #[test]
+fn what_a_full_buffer_did_not_take_at_the_end_is_part_of_the_account() {
+    let notes = Notes::new();
+    let mut wrapper = bare_entrypoint();
+    wrapper.args(["--log-url", NO_SERVICE, "--flush-max", "2s"]);
+    wrapper.env("RELAY_TERMINATION_LOG", notes.path());
+    // More than the buffer of 8 MiB holds, and little enough to fit into what was read and the
+    // pipe: the command does not wait for the minute that it might.
+    let script = "head -c 8500000 /dev/zero; exit 3";
+    assert_eq!(run_under(wrapper, ["sh", "-c", script]).status.code(), Some(3));
+    assert!(notes.text().contains("8500000 bytes of its output"), "{}", notes.text());
+}
+
+#[test]
+fn sigterm_is_served_at_once_although_the_buffer_is_full() {
+    let notes = Notes::new();
+    let mut wrapper = bare_entrypoint();
+    wrapper.args(["--log-url", NO_SERVICE]).env("RELAY_GRACE", "3s");
+    // What it writes on its way out waits behind a full pipe.
+    let script = format!(
+        "trap 'head -c 2000000 /dev/zero; exit 6' TERM; echo ready > {}; \
+         while :; do printf '%65536s' x; done",
+        notes.path().display()
+    );
+    let running = Running::start(wrapper.args(["--", "bash", "-c", &script]));
+    notes.wait_for("ready");
+    let blocked = || {
+        let task = format!("/proc/{0}/task/{0}/children", running.pid());
+        let child = fs::read_to_string(task).unwrap();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap();
+        stat.contains(") S ")
+    };
+    // It never sleeps but for a full pipe, and one that is full for long is not being read.
+    let mut seen = 0;
+    relay_tests::wait::eventually(Duration::from_secs(20), "the command waits", || {
+        seen = if blocked() { seen + 1 } else { 0 };
+        seen > 10
+    });
+    let begun = std::time::SystemTime::now();
+    running.send(15);
+    assert_eq!(running.finish().shell_status(), 6);
+    let taken = begun.elapsed().unwrap();
+    assert!(taken < Duration::from_secs(3), "{taken:?}");
+}
+
+#[test]
 fn after_sigterm_the_end_of_the_grace_period_rules() {
     let mut wrapper = bare_entrypoint();
     wrapper.args(["--log-url", NO_SERVICE]).env("RELAY_GRACE", "3s");
     let notes = Notes::new();
-    let script =
-        format!("trap 'exit 6' TERM; echo ready > {}; sleep 1000 & wait", notes.path().display());
+    let script = format!(
+        "trap 'kill $!; exit 6' TERM; echo ready > {}; sleep 60 & wait",
+        notes.path().display()
+    );
     let running = Running::start(wrapper.args(["--", "bash", "-c", &script]));
     notes.wait_for("ready");
     let begun = std::time::SystemTime::now();

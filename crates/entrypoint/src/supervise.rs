@@ -179,16 +179,19 @@ impl Captures {
     ) -> Option<Report> {
         let now = Instant::now();
         self.exited.send_replace(Some(now));
-        let left = deadline.saturating_duration_since(now);
-        let last_write = deadline - (left / 4).min(LAST_WORDS);
+        let last_words = (deadline.saturating_duration_since(now) / 4).min(LAST_WORDS);
+        if let Some(client) = &client {
+            client.block_until(deadline - last_words);
+        }
+        // A full ring drops and marks by now; what still waits has a copy that nobody reads.
+        let last_write = deadline - last_words / 2;
         let mut copies = Vec::new();
         let mut outcome = outcome;
         for mut task in self.tasks {
             if let Ok(output) = timeout_at(last_write, &mut task).await {
                 copies.extend(output.ok().and_then(Output::close));
             } else {
-                // It holds bytes that the full ring did not take: the log says that it is not
-                // whole.
+                // What it has not read is of unknown length: the log says that it is not whole.
                 task.abort();
                 outcome.reason = EndReason::Abandoned;
             }

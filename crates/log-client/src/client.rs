@@ -172,9 +172,18 @@ impl Drop for Uploader {
 }
 
 impl LogClient {
-    /// From now on everything is stored at once, here and at the service.
+    /// The process is asked to end: from now on everything is stored at once, here and at the
+    /// service, and a write waits at most a second for a service that takes nothing.
     pub fn hurry(&self) {
         self.shared.change(Delivery::hurry);
+        self.shared.room().notify_waiters();
+    }
+
+    /// The process has ended: from now on a write waits for room until `deadline`, since it holds
+    /// up nobody. Then it drops and marks at once.
+    pub fn block_until(&self, deadline: Instant) {
+        self.shared.lock().block_until(deadline);
+        self.shared.room().notify_waiters();
     }
 
     /// Waits until all is delivered and every stream is ended, at most `budget`.

@@ -12,6 +12,10 @@ use super::{
 };
 use crate::client::Outcome;
 
+/// Longest wait for room at a service that takes nothing, once the process is asked to end: it
+/// must be able to say its last words and go.
+const BLOCK_IN_HURRY: Duration = Duration::from_secs(1);
+
 /// What the driver does next.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -32,6 +36,8 @@ pub(crate) struct Delivery {
     turn: usize,
     outcome: Option<Outcome>,
     block_max: Duration,
+    /// Set once the process has ended: until then a write waits, for it holds up nobody.
+    block_until: Option<Instant>,
     /// Since when the ring is full and the service takes nothing.
     stalled: Option<Instant>,
 }
@@ -41,7 +47,7 @@ impl Delivery {
     pub(crate) fn new(streams: usize, ring_bytes: usize, block_max: Duration) -> Self {
         let streams = (0..streams).map(|_| LogStream::default()).collect();
         let ring = Ring::new(ring_bytes);
-        Self { ring, streams, turn: 0, outcome: None, block_max, stalled: None }
+        Self { ring, streams, turn: 0, outcome: None, block_max, block_until: None, stalled: None }
     }
 
     /// Takes as many bytes as fit, and returns how many.
@@ -61,7 +67,12 @@ impl Delivery {
     /// once, not once for every write.
     pub(crate) fn blocked_until(&mut self, since: Instant, now: Instant) -> Instant {
         let stalled = *self.stalled.get_or_insert(now);
-        stalled.min(since) + self.block_max
+        self.block_until.unwrap_or_else(|| stalled.min(since) + self.block_max)
+    }
+
+    /// From now on a write waits for room until `deadline`, whatever was said before.
+    pub(crate) fn block_until(&mut self, deadline: Instant) {
+        self.block_until = Some(deadline);
     }
 
     /// Makes room: drops the oldest chunk of all streams that was never sent.
@@ -82,9 +93,10 @@ impl Delivery {
         self.streams[stream].close();
     }
 
-    /// From now on nothing waits for more.
+    /// From now on nothing waits for more, and no write for long.
     pub(crate) fn hurry(&mut self) {
         self.ring.pace = Pace::Hurry;
+        self.block_max = self.block_max.min(BLOCK_IN_HURRY);
         self.streams.iter_mut().for_each(LogStream::hurry);
     }
 

@@ -204,3 +204,48 @@ async fn an_outage_blocks_a_writer_once_for_block_max_and_then_bytes_are_dropped
     assert_eq!(report.streams[0].read, 704 << 10);
     assert_eq!(report.streams[0].undelivered, 704 << 10, "no marker was taken");
 }
+
+fn small_ring(url: &str) -> relay_log_client::Settings {
+    relay_log_client::Settings { ring_bytes: 64 << 10, ..settings(url) }
+}
+
+#[tokio::test]
+async fn a_full_ring_at_the_end_drops_and_marks_and_the_log_is_told() {
+    let address = absent().await;
+    let (client, mut stdout, stderr) = begin(small_ring(&address));
+    drop(stderr);
+    let bytes = sample(200 << 10);
+    let began = Instant::now();
+    let writing = tokio::spawn(async move { stdout.write(&bytes, UnixMillis(1)).await });
+    client.block_until(began + Duration::from_millis(300));
+    writing.await.unwrap();
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
+    let service = Service::default();
+    service.listen_at(address.trim_start_matches("http://")).await;
+    let report = client.finish(success(), ENOUGH).await;
+    let stream = &report.streams[0];
+    assert_eq!((stream.read, stream.undelivered, stream.ended), (200 << 10, 0, true));
+    let state = service.state();
+    let kept = &state.streams["stdout"];
+    let marked: u64 = kept.marks.iter().map(|mark| mark.range.length()).sum();
+    assert!(marked > 0 && kept.marks.iter().all(|mark| mark.markers == [WriterMarker::Dropped]));
+    assert_eq!(marked + kept.stored().length(), 200 << 10);
+    assert_eq!(kept.end.as_ref().unwrap().crc32c.0, crc32c::crc32c(&kept.content()));
+}
+
+#[tokio::test]
+async fn a_write_that_waits_for_a_minute_waits_a_second_at_most_once_the_end_is_near() {
+    let (client, mut stdout, _stderr) = begin(small_ring(&absent().await));
+    stdout.write(&sample(64 << 10), UnixMillis(1)).await;
+    let writing = tokio::spawn(async move {
+        for _ in 0..10 {
+            stdout.write(&sample(64 << 10), UnixMillis(2)).await;
+        }
+    });
+    tokio::task::yield_now().await;
+    let began = Instant::now();
+    client.hurry();
+    writing.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}

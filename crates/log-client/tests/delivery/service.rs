@@ -100,7 +100,11 @@ impl Service {
 
     /// Serves plain HTTP and returns the port.
     pub(crate) async fn listen(&self) -> u16 {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.listen_at("127.0.0.1:0").await
+    }
+
+    pub(crate) async fn listen_at(&self, address: &str) -> u16 {
+        let listener = TcpListener::bind(address).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let service = self.clone();
         tokio::spawn(async move {
