@@ -142,7 +142,7 @@ impl Sources<'_> {
         };
         let url: ServiceUrl = url.parse().map_err(ConfigError::Url)?;
         let ca_file = self.path(flags.ca_file, "RELAY_CA_FILE")?;
-        if ca_file.is_none() && url.to_string().starts_with("https:") {
+        if ca_file.is_none() && url.is_remote() {
             return Err(ConfigError::NoCa);
         }
         let flush_max = self.duration(flags.flush_max, "RELAY_FLUSH_MAX", FLUSH_MAX)?;
