@@ -17,18 +17,27 @@ const NOT_SENT_ON: [i32; 13] = [4, 5, 6, 7, 8, 9, 11, 17, 19, 20, 21, 22, 31];
 /// The signal that ends the listener.
 const LAST: i32 = 30;
 
+/// Runs `bash` so that it does not outlive its parent, whatever becomes of the test.
+const MORTAL_BASH: [&str; 4] = ["setpriv", "--pdeathsig", "KILL", "bash"];
+
+/// What keeps a shell waiting: it ends with the sleep, so that it never spins.
+const WAIT: &str =
+    "setpriv --pdeathsig KILL sleep 60 & while kill -0 $! 2>/dev/null; do wait; done";
+
 /// Notes every signal that a shell can trap, and goes on until [`LAST`].
 fn listener(notes: &Notes) -> String {
     let path = notes.path();
     format!(
         "for s in {{1..64}}; do trap \"echo got $s. >> {path}\" $s 2>/dev/null; done; \
-         trap \"echo got {LAST}. >> {path}; kill \\$!; exit 0\" {LAST}; echo ready $$. >> {path}; sleep 1000 & while :; do wait; done",
+         trap \"echo got {LAST}. >> {path}; kill \\$!; exit 0\" {LAST}; \
+         echo ready $$. >> {path}; {WAIT}",
         path = path.display()
     )
 }
 
 fn listen_under(wrapper: &mut Command, notes: &Notes) -> Running {
-    let running = Running::start(wrapper.args(["--", "bash", "-c", &listener(notes)]));
+    let command = wrapper.arg("--").args(MORTAL_BASH).args(["-c", &listener(notes)]);
+    let running = Running::start(command);
     notes.wait_for("ready");
     running
 }
@@ -85,14 +94,15 @@ fn only_the_command_is_sent_a_signal_unless_the_group_is_asked_for() {
     let script = |notes: &Notes| {
         let path = notes.path();
         let child = format!(
-            "trap 'echo child >> {0}; exit' TERM; echo c-ready >> {0}; \
-             sleep 1000 & while :; do wait; done",
-            path.display()
+            "trap 'echo child >> {0}; exit' TERM; echo c-ready >> {0}; {1}",
+            path.display(),
+            WAIT.replace('$', "\\$")
         );
         format!(
-            "trap 'echo parent >> {0}; sleep 0.3; exit 0' TERM; bash -c \"{child}\" & \
+            "trap 'echo parent >> {0}; sleep 0.3; exit 0' TERM; {1} -c \"{child}\" & \
              echo p-ready >> {0}; wait",
-            path.display()
+            path.display(),
+            MORTAL_BASH.join(" ")
         )
     };
     for (option, expected) in [("--flush-max=0", false), ("--signal-group", true)] {
@@ -116,8 +126,9 @@ fn ctrl_c_on_a_terminal_reaches_the_command_once() {
     let script = folder.path().join("listen");
     std::fs::write(&script, listener(&notes)).unwrap();
     let command = format!(
-        "{} --log-url {NO_SERVICE} --flush-max 0 -- bash {}",
+        "{} --log-url {NO_SERVICE} --flush-max 0 -- {} {}",
         program("entrypoint").display(),
+        MORTAL_BASH.join(" "),
         script.display()
     );
     let mut terminal = Running::start(

@@ -44,10 +44,13 @@ impl Finished {
     }
 }
 
-/// A program that runs.
+/// A program that runs. Dropped before its end, as by a test that fails, it is killed with all
+/// that it started.
 #[derive(Debug)]
 pub struct Running {
-    child: Child,
+    /// `None` once somebody waits for its end.
+    child: Option<Child>,
+    pid: u32,
     begun: Instant,
 }
 
@@ -64,13 +67,13 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program can be started");
-        Self { child, begun: now() }
+        Self { pid: child.id(), child: Some(child), begun: now() }
     }
 
     /// Its number.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
     /// Sends it a signal, by the `kill` of a shell.
@@ -90,7 +93,8 @@ impl Running {
     ///
     /// If the kernel does not tell.
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("the program is a child of this one").is_none()
+        let child = self.child.as_mut().expect("only `finish` takes it");
+        child.try_wait().expect("the program is a child of this one").is_none()
     }
 
     /// Gives it these bytes on stdin, which must be a pipe, and leaves that open.
@@ -99,7 +103,8 @@ impl Running {
     ///
     /// If it does not take them.
     pub fn type_in(&mut self, bytes: &[u8]) {
-        let stdin = self.child.stdin.as_mut().expect("stdin is a pipe");
+        let stdin = self.child.as_mut().and_then(|child| child.stdin.as_mut());
+        let stdin = stdin.expect("stdin is a pipe");
         stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("stdin is read");
     }
 
@@ -110,14 +115,14 @@ impl Running {
     /// If it does not come, or the output is not text where it has to be.
     #[must_use]
     pub fn finish(mut self) -> Finished {
-        let pid = self.pid();
-        drop(self.child.stdin.take());
-        let waiter = thread::spawn(move || self.child.wait_with_output().map(|out| (out, now())));
-        let begun = self.begun;
+        let (pid, begun) = (self.pid, self.begun);
+        let mut child = self.child.take().expect("it has not finished");
+        drop(child.stdin.take());
+        let waiter = thread::spawn(move || child.wait_with_output().map(|out| (out, now())));
         while !waiter.is_finished() {
             let late = begun.elapsed() > LIMIT;
             if late {
-                drop(Command::new("kill").args(["-9", &pid.to_string()]).status());
+                kill_tree(pid);
             }
             assert!(!late, "the program did not end within {LIMIT:?}");
             thread::park_timeout(Duration::from_millis(2));
@@ -131,6 +136,28 @@ impl Running {
             taken: ended - begun,
         }
     }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            kill_tree(self.pid);
+            drop(child.wait());
+        }
+    }
+}
+
+/// Kills a process and all below it: the entrypoint adopts what its command leaves behind.
+fn kill_tree(root: u32) {
+    let mut tree = vec![root.to_string()];
+    let mut next = 0;
+    while let Some(process) = tree.get(next) {
+        let list = format!("/proc/{process}/task/{process}/children");
+        let children = std::fs::read_to_string(list).unwrap_or_default();
+        tree.extend(children.split_whitespace().map(ToOwned::to_owned));
+        next += 1;
+    }
+    drop(Command::new("kill").arg("-9").args(&tree).stderr(Stdio::null()).status());
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures a real program, for which no time pauses")]
