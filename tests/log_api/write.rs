@@ -3,5 +3,6 @@
 mod bad_input;
 mod durable;
 mod lab;
+mod load;
 mod rules;
 mod start;

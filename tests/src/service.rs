@@ -1,6 +1,7 @@
 //! Runs the log service for one test.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     net::TcpListener,
     path::{Path, PathBuf},
@@ -19,7 +20,9 @@ const START: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Service {
     child: Child,
+    wrapper: Vec<String>,
     flags: Vec<String>,
+    listen: String,
     url: String,
     scratch: TempDir,
 }
@@ -52,12 +55,26 @@ impl Service {
     /// If it does not start.
     #[must_use]
     pub fn with(flags: &[&str]) -> Self {
+        Self::under(&[], flags)
+    }
+
+    /// As [`with`](Self::with), started by a program that becomes it, such as `strace -D`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use]
+    pub fn under(wrapper: &[&str], flags: &[&str]) -> Self {
+        let owned = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
         let scratch = tempfile::tempdir().expect("a folder for the test");
-        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
-        let child = spawn("127.0.0.1:0", &flags, scratch.path());
-        let mut service = Self { child, flags, url: String::new(), scratch };
-        let address = service.listening();
-        service.url = format!("http://{address}");
+        let (wrapper, flags) = (owned(wrapper), owned(flags));
+        let given = flags.iter().position(|flag| flag == "--listen");
+        let listen = given.map_or("127.0.0.1:0", |at| flags[at + 1].as_str()).to_owned();
+        let child = spawn(&wrapper, given.is_none().then_some(&listen), &flags, scratch.path());
+        let mut service = Self { child, wrapper, flags, listen, url: String::new(), scratch };
+        service.listen = service.listening();
+        let tls = service.flags.iter().any(|flag| flag == "--tls-cert-file");
+        service.url = format!("{}://{}", if tls { "https" } else { "http" }, service.listen);
         service
     }
 
@@ -67,8 +84,9 @@ impl Service {
     ///
     /// If it does not start.
     pub fn restart(&mut self) {
-        let listen = self.url.strip_prefix("http://").expect("it was started by `with`");
-        self.child = spawn(listen, &self.flags, self.scratch.path());
+        let given = self.flags.iter().any(|flag| flag == "--listen");
+        let listen = (!given).then_some(&self.listen);
+        self.child = spawn(&self.wrapper, listen, &self.flags, self.scratch.path());
         self.listening();
     }
 
@@ -83,7 +101,7 @@ impl Service {
         fs::read_to_string(&address).expect("the address is text")
     }
 
-    /// Where it is: `http://127.0.0.1:PORT`.
+    /// Where it is: `http://127.0.0.1:PORT`, or `https://` if its flags name a certificate.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -143,10 +161,15 @@ impl Drop for Service {
     }
 }
 
-fn spawn(listen: &str, flags: &[String], scratch: &Path) -> Child {
+fn spawn(wrapper: &[String], listen: Option<&String>, flags: &[String], scratch: &Path) -> Child {
     let log = File::create(scratch.join("log")).expect("a file for its log");
-    Command::new(program("relay-log-service"))
-        .args(["--listen", listen, "--address-file"])
+    let mut words: Vec<&OsStr> = wrapper.iter().map(AsRef::as_ref).collect();
+    let program = program("relay-log-service");
+    words.push(program.as_os_str());
+    Command::new(words[0])
+        .args(&words[1..])
+        .args(listen.iter().flat_map(|listen| ["--listen", listen]))
+        .arg("--address-file")
         .arg(scratch.join("address"))
         .args(flags)
         .stdin(Stdio::null())

@@ -3,6 +3,7 @@
 mod append;
 mod body;
 mod create;
+mod drain;
 mod end;
 pub mod error;
 mod head;
@@ -68,7 +69,9 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// Counts answers, and gives a wrong method the body that every error has.
 async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let (request, rest) = drain::lend(request);
     let mut response = next.run(request).await;
+    rest.drain().await;
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let allow = response.headers_mut().remove(header::ALLOW);
         response = ApiError::MethodNotAllowed.into_response();

@@ -5,8 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// Bytes that the process may hold, encoded requests included: a thousand writers at the
-/// entrypoint's 512 KiB would need four times as much, so the slow ones are told to wait.
+/// Bytes that the process may hold: a thousand writers at the entrypoint's 512 KiB would need four
+/// times as much, so some are told to wait.
 pub const BUDGET_BYTES: u64 = 128 << 20;
 /// From here on streams commit without waiting for more.
 pub const PRESSURE_BYTES: u64 = BUDGET_BYTES / 2;
@@ -24,6 +24,7 @@ pub struct Budget {
 #[derive(Debug)]
 pub struct Permit {
     held: Arc<AtomicU64>,
+    limit: u64,
     bytes: u64,
 }
 
@@ -37,10 +38,8 @@ impl Budget {
     /// Takes a share; `None` if too much is held.
     #[must_use]
     pub fn reserve(&self, bytes: usize) -> Option<Permit> {
-        let bytes = bytes as u64 + REQUEST_BYTES;
-        let add = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        self.held.try_update(Ordering::AcqRel, Ordering::Acquire, add).ok()?;
-        Some(Permit { held: Arc::clone(&self.held), bytes })
+        let mut permit = Permit { held: Arc::clone(&self.held), limit: self.limit, bytes: 0 };
+        permit.cover(bytes).then_some(permit)
     }
 
     /// Bytes held now.
@@ -51,11 +50,17 @@ impl Budget {
 }
 
 impl Permit {
-    /// Gives back what was reserved beyond `bytes`.
-    pub fn shrink(&mut self, bytes: usize) {
-        let rest = (bytes as u64 + REQUEST_BYTES).min(self.bytes);
-        self.held.fetch_sub(self.bytes - rest, Ordering::AcqRel);
-        self.bytes = rest;
+    /// Makes sure that the share is enough for `bytes`, as they arrive; `false` if too much is
+    /// held. A request that only says it will be long thus takes nothing from others.
+    #[must_use]
+    pub fn cover(&mut self, bytes: usize) -> bool {
+        let more = (bytes as u64 + REQUEST_BYTES).saturating_sub(self.bytes);
+        let add = |held: u64| held.checked_add(more).filter(|sum| *sum <= self.limit);
+        let covered = self.held.try_update(Ordering::AcqRel, Ordering::Acquire, add).is_ok();
+        if covered {
+            self.bytes += more;
+        }
+        covered
     }
 }
 
@@ -72,11 +77,16 @@ mod tests {
     #[test]
     fn shares_never_exceed_the_budget_and_come_back() {
         let budget = Budget::new(10 << 10);
-        let mut first = budget.reserve(7 << 10).unwrap();
+        let mut first = budget.reserve(0).unwrap();
+        assert!(first.cover(7 << 10));
         assert!(budget.reserve(2 << 10).is_none());
-        first.shrink(1 << 10);
-        assert_eq!(budget.held(), 2 << 10);
-        let second = budget.reserve(2 << 10).unwrap();
+        assert!(!first.cover(10 << 10));
+        assert!(first.cover(1 << 10), "it is covered already");
+        assert_eq!(budget.held(), 8 << 10);
+        drop(first);
+        let mut first = budget.reserve(1 << 10).unwrap();
+        assert!(first.cover(6 << 10));
+        let second = budget.reserve(1 << 10).unwrap();
         drop((first, second));
         assert_eq!(budget.held(), 0);
         assert!(budget.reserve(usize::MAX - 4096).is_none());

@@ -32,6 +32,14 @@ pub(super) fn create(service: &Service, body: &Value) -> Answer {
     send(request.header("content-type", "application/json").body(body.to_string()))
 }
 
+/// Value of a counter without labels.
+pub(super) fn metric(service: &Service, name: &str) -> u64 {
+    let text = client().get(format!("{}/metrics", service.url())).send().unwrap().text().unwrap();
+    let name = format!("relay_log_service_{name} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&name));
+    value.unwrap_or_else(|| panic!("no {name}in {text}")).parse().unwrap()
+}
+
 /// CRC-32C, bit by bit: slow and independent.
 pub(super) fn crc32c(bytes: &[u8]) -> String {
     let crc = bytes.iter().fold(u32::MAX, |crc, byte| {

@@ -25,7 +25,7 @@ const MAX_JSON_BYTES: usize = 64 << 10;
 /// How long a body may take: 512 KiB at 9 KiB a second.
 const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Reads the bytes of a stream, and reserves memory for them before it does.
+/// Reads the bytes of a stream, and reserves memory for them as they come.
 ///
 /// # Errors
 ///
@@ -54,13 +54,13 @@ pub(super) async fn octets(
     }
     let plain = plain.and_then(|plain| usize::try_from(plain).ok());
     let expected = length.or(plain).unwrap_or(MAX_REQUEST_BYTES);
-    let permit = app.hub.budget().reserve(expected);
-    let mut permit = permit.ok_or(ApiError::TooManyRequests(RetryAfter::SOON))?;
-    let bytes = read(body, decoder, expected).await?;
+    let busy = || ApiError::TooManyRequests(RetryAfter::SOON);
+    let mut permit = app.hub.budget().reserve(0).ok_or_else(busy)?;
+    let covered = |length| if permit.cover(length) { Ok(()) } else { Err(busy()) };
+    let bytes = read(body, decoder, expected, covered).await?;
     if length.is_some_and(|length| length != bytes.len()) {
         return Err(wrong_length(bytes.len()));
     }
-    permit.shrink(bytes.len());
     Ok((bytes, permit))
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn json<T: DeserializeOwned>(
     body: Body,
 ) -> Result<T, ApiError> {
     check_type(headers, "application/json")?;
-    let bytes = read(body, Decoder::new(headers)?, MAX_JSON_BYTES).await?;
+    let bytes = read(body, Decoder::new(headers)?, MAX_JSON_BYTES, |_| Ok(())).await?;
     serde_json::from_slice(&bytes).map_err(|error| {
         if error.is_data() {
             ApiError::Unprocessable(error.to_string())
@@ -84,13 +84,23 @@ pub(super) async fn json<T: DeserializeOwned>(
     })
 }
 
-/// At most `limit` decoded bytes.
-async fn read(body: Body, decoder: Decoder, limit: usize) -> Result<Bytes, ApiError> {
-    let reading = tokio::time::timeout(BODY_TIMEOUT, collect(body, decoder, limit));
+/// At most `limit` decoded bytes; `take` may refuse a length that they have reached.
+async fn read(
+    body: Body,
+    decoder: Decoder,
+    limit: usize,
+    take: impl FnMut(usize) -> Result<(), ApiError>,
+) -> Result<Bytes, ApiError> {
+    let reading = tokio::time::timeout(BODY_TIMEOUT, collect(body, decoder, limit, take));
     reading.await.map_err(|_| ApiError::Timeout)?
 }
 
-async fn collect(mut body: Body, mut decoder: Decoder, limit: usize) -> Result<Bytes, ApiError> {
+async fn collect(
+    mut body: Body,
+    mut decoder: Decoder,
+    limit: usize,
+    mut take: impl FnMut(usize) -> Result<(), ApiError>,
+) -> Result<Bytes, ApiError> {
     let mut content = Vec::with_capacity(limit.min(MAX_REQUEST_BYTES));
     let mut encoded = 0;
     while let Some(frame) = body.frame().await {
@@ -101,8 +111,10 @@ async fn collect(mut body: Body, mut decoder: Decoder, limit: usize) -> Result<B
             return Err(too_large(limit));
         }
         decoder.feed(&data, &mut content, limit).map_err(|error| refused(error, limit))?;
+        take(content.len())?;
     }
     decoder.finish(&mut content, limit).map_err(|error| refused(error, limit))?;
+    take(content.len())?;
     content.shrink_to_fit();
     Ok(content.into())
 }
