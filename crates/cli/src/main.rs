@@ -12,6 +12,7 @@ mod list;
 mod logs;
 mod output;
 mod position;
+mod record;
 mod render;
 mod service_url;
 mod terminal;

@@ -2,7 +2,7 @@
 
 use relay_protocol::{
     header::{LAST_EVENT_ID, NDJSON, OCTET_STREAM},
-    read::{PodLogs, Record},
+    read::PodLogs,
 };
 use reqwest::{
     Response, StatusCode,
@@ -13,6 +13,7 @@ use super::{LogsError, Print};
 use crate::{
     lines::Lines,
     position::{Novelty, Positions, Selection},
+    record::Records,
     render::{Printed, Renderer, Screen},
 };
 
@@ -22,7 +23,7 @@ pub(super) enum Reader {
     /// Exact bytes; so many came.
     Raw { received: u64 },
     /// Records.
-    Records { lines: Lines, positions: Positions, renderer: Box<Renderer> },
+    Records { lines: Lines, records: Records, positions: Positions, renderer: Box<Renderer> },
 }
 
 impl Reader {
@@ -31,6 +32,7 @@ impl Reader {
             Print::Raw => Self::Raw { received: 0 },
             Print::Records(form) => Self::Records {
                 lines: Lines::default(),
+                records: Records::default(),
                 positions: Positions::default(),
                 renderer: Box::new(Renderer::new(form, screen)),
             },
@@ -98,10 +100,10 @@ impl Reader {
                 printed.stdout.extend_from_slice(chunk);
                 Ok(())
             }
-            Self::Records { lines, positions, renderer } => lines.push(chunk, |line| {
-                let record: Record = serde_json::from_slice(line)?;
-                if positions.note(&record) == Novelty::New {
-                    renderer.render(&record, line, printed);
+            Self::Records { lines, records, positions, renderer } => lines.push(chunk, |line| {
+                let record = records.read(line)?;
+                if positions.note(record) == Novelty::New {
+                    renderer.render(record, line, printed);
                 }
                 Ok(())
             }),
