@@ -23,7 +23,7 @@ pub(super) enum Reader {
     /// Exact bytes; so many came.
     Raw { received: u64 },
     /// Records.
-    Records { lines: Lines, records: Records, positions: Positions, renderer: Box<Renderer> },
+    Records { lines: Lines, records: Box<Records>, positions: Positions, renderer: Box<Renderer> },
 }
 
 impl Reader {
@@ -32,7 +32,7 @@ impl Reader {
             Print::Raw => Self::Raw { received: 0 },
             Print::Records(form) => Self::Records {
                 lines: Lines::default(),
-                records: Records::default(),
+                records: Box::default(),
                 positions: Positions::default(),
                 renderer: Box::new(Renderer::new(form, screen)),
             },
