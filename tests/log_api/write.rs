@@ -1,8 +1,12 @@
 //! Writing: every status, every rule, and what survives.
 
 mod bad_input;
+mod crash;
 mod durable;
+mod full_disk;
 mod lab;
 mod load;
+mod replicas;
 mod rules;
 mod start;
+mod syscalls;
