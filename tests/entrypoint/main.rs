@@ -1,6 +1,7 @@
 //! The entrypoint as a container runtime meets it: a program that must behave as the command it
 //! runs would.
 
+mod delivery;
 mod options;
 mod output;
 mod processes;
