@@ -27,6 +27,8 @@ pub struct Metrics {
     pub conflicts: Counter,
     /// Segments that failed their checksum when they were read.
     pub corrupt_segments: Counter,
+    /// Streams that were completed after their end and differ from its checksum.
+    pub checksum_mismatches: Counter,
     /// Connections open now.
     pub connections: Gauge,
     held_bytes: Gauge<u64, AtomicU64>,
@@ -89,6 +91,7 @@ impl Default for Metrics {
             marked_bytes: Family::default(),
             conflicts: Counter::default(),
             corrupt_segments: Counter::default(),
+            checksum_mismatches: Counter::default(),
             connections: Gauge::default(),
             held_bytes: Gauge::default(),
         };
@@ -108,6 +111,7 @@ impl Metrics {
             marked_bytes,
             conflicts,
             corrupt_segments,
+            checksum_mismatches,
             connections,
             held_bytes,
         } = self;
@@ -122,6 +126,8 @@ impl Metrics {
         registry.register("conflicts", conflicted, conflicts.clone());
         let corrupt = "Segments that failed their checksum when they were read";
         registry.register("corrupt_segments", corrupt, corrupt_segments.clone());
+        let mismatch = "Streams completed after their end that differ from its checksum";
+        registry.register("checksum_mismatches", mismatch, checksum_mismatches.clone());
         registry.register("connections", "Connections open now", connections.clone());
         registry.register("held_bytes", "Bytes in memory that are not stored", held_bytes.clone());
     }

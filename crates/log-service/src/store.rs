@@ -121,6 +121,19 @@ impl Store {
         }
     }
 
+    /// Makes the entries of a folder durable. The objects in it are: they are synced before they
+    /// get their names.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it cannot be synced.
+    pub async fn confirm_folder(&self, folder: &Path) -> Result<(), StoreError> {
+        match &self.directories {
+            Some(directories) => directories.confirm_folder(folder).await,
+            None => Ok(()),
+        }
+    }
+
     /// The bytes of an object; `None` if there is none.
     ///
     /// # Errors

@@ -12,7 +12,8 @@ mod write;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use relay_protocol::{
-    range::ByteRange, range_set::RangeSet, time::UnixMillis, write::WriterMarker,
+    limit::MAX_SEGMENT_BYTES, range::ByteRange, range_set::RangeSet, time::UnixMillis,
+    write::WriterMarker,
 };
 use tokio::time::Instant;
 
@@ -62,6 +63,8 @@ pub struct Stream {
     pending: Pending,
     /// Commits that failed and may be in the store all the same.
     doubtful: Vec<ByteRange>,
+    /// Segments whose headers cannot be read: their range is what the others leave.
+    unreadable: usize,
     mode: Option<Mode>,
     appends: VecDeque<Append>,
     end: Option<EndRecord>,
@@ -95,6 +98,30 @@ impl Stream {
             }
             self.appends.push_back(append.clone());
         }
+    }
+
+    /// Learns of a segment whose header cannot be read, so that readers meet it and say so.
+    ///
+    /// Its length is unknown: it is taken to reach up to the `next` segment or the stream's end.
+    /// Without either nothing is learned, and the offsets stay a gap.
+    pub fn learn_unreadable(&mut self, start: u64, next: Option<u64>) {
+        let limit = next.or(self.end.map(|end| end.length)).filter(|limit| *limit > start);
+        let length = limit.map_or(0, |limit| (limit - start).min(MAX_SEGMENT_BYTES as u64));
+        if length == 0 || self.index.get(start).is_some() {
+            return;
+        }
+        let info = SegmentInfo {
+            start,
+            length,
+            newlines: 0,
+            crc32c: 0,
+            first_time: None,
+            last_time: None,
+        };
+        self.unreadable += 1;
+        self.index.insert(info);
+        self.stored.insert(info.range());
+        self.covered.insert(info.range());
     }
 
     /// Learns of a marker in the store. Returns whether it is new.
@@ -162,6 +189,12 @@ impl Stream {
     pub fn gaps(&self) -> impl Iterator<Item = ByteRange> + '_ {
         let length = self.end.map_or(0, |end| end.length).max(self.covered.end());
         self.covered.gaps(ByteRange::new(0, length).expect("no length is below 0"))
+    }
+
+    /// Whether it ended and every byte is stored or marked.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| self.is_complete(end.length))
     }
 
     /// Whether bytes or requests wait.

@@ -3,7 +3,7 @@ use std::{fs, thread};
 use relay_tests::service::{Service, files};
 use serde_json::json;
 
-use super::lab::{Writer, crc32c};
+use super::lab::{Writer, crc32c, metric};
 
 #[test]
 fn acknowledged_bytes_survive_a_kill_and_the_rest_can_be_sent_again() {
@@ -86,4 +86,51 @@ fn zstd_reads_a_segment() {
     let segment = files(folder.path(), "/d/").pop().unwrap();
     let output = std::process::Command::new("zstd").args(["-dcq"]).arg(segment).output();
     assert_eq!(output.expect("the program zstd is installed").stdout, content);
+}
+
+#[test]
+fn readers_are_told_of_a_segment_whose_header_is_corrupt() {
+    let folder = tempfile::tempdir().unwrap();
+    let body = json!({ "name": "stdout", "pod": "p", "instance": "i", "writer": "w" });
+    let service = Service::on_folder(folder.path());
+    let (writer, _) = Writer::at(&service, &body);
+    for (range, line) in [("bytes 0-2/*", "ab\n"), ("bytes 3-5/*", "cd\n"), ("bytes 6-8/*", "ef\n")]
+    {
+        assert_eq!(writer.patch(range, line.as_bytes()).status, 202);
+    }
+    drop(service);
+    let segment = files(folder.path(), "/d/0000000000000003").pop().unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let service = Service::on_folder(folder.path());
+    let url = format!("{}/api/namespaces/local/pods/p/logs?format=ndjson", service.url());
+    let text = super::lab::client().get(url).send().unwrap().text().unwrap();
+    let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let records: Vec<serde_json::Value> = records.collect();
+    let shown = |at: usize| (&records[at]["offset"], &records[at]["length"], &records[at]["text"]);
+    assert_eq!(shown(0), (&json!(0), &json!(3), &json!("ab\n")), "{text}");
+    assert_eq!(shown(1), (&json!(3), &json!(3), &json!(null)), "{text}");
+    assert_eq!(records[1]["marker"]["kind"], "corrupt");
+    assert_eq!(shown(2), (&json!(6), &json!(3), &json!("ef\n")), "{text}");
+    // Nobody can tell any more whether the checksum is right.
+    let (writer, _) = Writer::at(&service, &body);
+    assert_eq!(writer.end(9, &crc32c(b"ab\ncd\nef\n")).status, 202);
+    assert_ne!(writer.patch("bytes 3-5/*", b"cd\n").status, 202, "it cannot be compared");
+}
+
+#[test]
+fn a_stream_completed_after_its_end_is_checked_late() {
+    let service = Service::in_memory();
+    for (crc, mismatches) in [(crc32c(b"hello!"), 0), (crc32c(b"jello!"), 1)] {
+        let writer = Writer::new(&service);
+        writer.patch("bytes 0-1/*", b"he");
+        assert_eq!(writer.end(6, &crc).header("relay-gaps"), "2-5");
+        assert_eq!(writer.patch("bytes 2-2/*", b"l").status, 202);
+        assert_eq!(writer.patch("bytes 3-5/*", b"lo!").status, 202);
+        relay_tests::wait::eventually(std::time::Duration::from_secs(5), "it is checked", || {
+            metric(&service, "checksum_mismatches_total") == mismatches
+        });
+        assert_eq!(service.log().matches("differs from its checksum").count(), mismatches as usize);
+    }
 }

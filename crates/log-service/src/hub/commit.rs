@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::handle::StreamHandle;
 use crate::{
-    segment::{self, Header, Segment},
+    segment::{self, Corrupt, Header, Segment},
     store::{Failure, Put, StoreError},
     stream::{Commit, Next, Outcome, Settled},
 };
@@ -91,24 +91,30 @@ impl StreamHandle {
                 Outcome::Failed
             }
         };
-        let settled = self.settle(start, outcome);
-        if let Some((start, bytes)) = settled {
+        let (loser, completed) = self.settle(start, outcome);
+        if let Some((start, bytes)) = loser {
             self.keep_loser(start, &bytes).await;
+        }
+        if completed {
+            self.check_late().await;
         }
     }
 
-    /// Tells those who wait, and returns bytes that lost.
-    fn settle(&self, start: u64, outcome: Outcome) -> Option<(u64, Bytes)> {
+    /// Tells those who wait. Returns bytes that lost, and whether the last hole was filled of a
+    /// stream that had ended.
+    fn settle(&self, start: u64, outcome: Outcome) -> (Option<(u64, Bytes)>, bool) {
         let mut state = self.lock();
+        let was_over = state.stream.is_over();
         let Settled { verdicts, loser } = state.stream.settle(start, outcome);
         for (waiter, verdict) in verdicts {
             // A requester that is gone needs no answer.
             state.waiting.remove(&waiter).map(|sender| sender.send(verdict).ok());
         }
+        let completed = !was_over && state.stream.is_over();
         drop(state);
         self.notify();
         self.wake.notify_one();
-        loser
+        (loser, completed)
     }
 
     async fn store(&self, commit: Commit) -> Result<Outcome, StoreError> {
@@ -134,7 +140,10 @@ impl StreamHandle {
             let decoded = tokio::task::spawn_blocking(move || segment::decode(&existing)).await;
             return decoded
                 .expect("neither panics nor is aborted")
-                .map(|(header, bytes)| Outcome::Exists(header, bytes))
+                .and_then(|(header, bytes)| match (header.stream == uuid, header.start == start) {
+                    (true, true) => Ok(Outcome::Exists(header, bytes)),
+                    _ => Err(Corrupt("it belongs elsewhere")),
+                })
                 .map_err(|source| {
                     self.shared.metrics.corrupt_segments.inc();
                     StoreError::corrupt(&key, source)

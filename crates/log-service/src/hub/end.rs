@@ -91,11 +91,11 @@ impl StreamHandle {
         if !self.lock().stream.is_complete(record.length) {
             self.refresh_all().await?;
         }
-        if self.lock().stream.is_complete(record.length) {
-            let stored = self.checksum().await?;
-            if stored != record.crc32c {
-                return Err(EndError::Checksum { stored });
-            }
+        if self.lock().stream.is_complete(record.length)
+            && let Some(stored) = self.checksum().await?
+            && stored != record.crc32c
+        {
+            return Err(EndError::Checksum { stored });
         }
         let key = self.keys.end();
         let body = serde_json::to_vec(&record).expect("a record is made of numbers and text");
@@ -119,21 +119,42 @@ impl StreamHandle {
         }
     }
 
-    /// CRC-32C of all bytes that no marker covers.
-    async fn checksum(&self) -> Result<Crc32c, EndError> {
+    /// Compares the checksum of a stream that was complete only after its end, too late to refuse
+    /// it: says so to who runs the service.
+    pub(super) async fn check_late(&self) {
+        let Some(end) = self.snapshot().end else { return };
+        match self.checksum().await {
+            Ok(Some(stored)) if stored != end.crc32c => {
+                self.shared.metrics.checksum_mismatches.inc();
+                let (tenant, key) = (&self.tenant, self.keys.end());
+                tracing::error!(%tenant, %key, "a completed stream differs from its checksum");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "failed to check a completed stream");
+            }
+        }
+    }
+
+    /// CRC-32C of all bytes that no marker covers; `None` if some of them cannot be shown any more.
+    async fn checksum(&self) -> Result<Option<Crc32c>, EndError> {
         let (indexed, parts) = {
             let state = self.lock();
             (state.stream.indexed_crc(), state.stream.unmarked())
         };
         if let Some(crc) = indexed {
-            return Ok(crc);
+            return Ok(Some(crc));
         }
         let index = self.snapshot().segments;
         let mut crc = 0;
         for part in parts {
             let mut at = part.start();
             while let Some(info) = index.at(at).filter(|_| at < part.end()) {
-                let segment = self.segment(info.start).await?;
+                let segment = match self.segment(info.start).await {
+                    Err(SegmentError::Corrupt { .. }) => return Ok(None),
+                    segment => segment?,
+                };
                 let end = info.end().min(part.end());
                 let from = usize::try_from(at - info.start).expect("a segment fits into memory");
                 let to = usize::try_from(end - info.start).expect("a segment fits into memory");
@@ -141,7 +162,7 @@ impl StreamHandle {
                 at = end;
             }
         }
-        Ok(Crc32c(crc))
+        Ok(Some(Crc32c(crc)))
     }
 }
 

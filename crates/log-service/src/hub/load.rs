@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Shared, create::Meta, end, handle::StreamHandle};
 use crate::{
-    segment::{Header, MAX_HEADER_BYTES, decode_header},
+    segment::{Corrupt, Header, MAX_HEADER_BYTES, decode_header},
     store::{Sharing, StoreError, layout, layout::StreamKeys},
     stream::Stream,
 };
@@ -54,7 +54,7 @@ impl StreamHandle {
     ///
     /// [`StoreError`] if the store did not say.
     pub async fn refresh(&self) -> Result<bool, StoreError> {
-        if self.shared.store.sharing() == Sharing::Private || self.is_over() {
+        if self.shared.store.sharing() == Sharing::Private || self.lock().stream.is_over() {
             return Ok(false);
         }
         let mut refresh = self.refresh.lock().await;
@@ -75,8 +75,11 @@ impl StreamHandle {
     /// Finds out whether a commit that failed is in the store all the same.
     pub(super) async fn settle_doubt(&self, start: u64) -> Result<(), StoreError> {
         let header = self.header(start).await?;
+        if header.is_some() {
+            self.shared.store.confirm_folder(&self.keys.segments()).await?;
+        }
         let mut state = self.lock();
-        if let Some(header) = &header {
+        if let Some(Ok(header)) = &header {
             state.stream.learn(header);
         }
         state.stream.resolve(start);
@@ -94,18 +97,14 @@ impl StreamHandle {
         self.list_from(0).await
     }
 
-    /// Ended, and every byte is stored or marked.
-    fn is_over(&self) -> bool {
-        let state = self.lock();
-        state.stream.end().is_some_and(|end| state.stream.is_complete(end.length))
-    }
-
     /// Takes in the segments that follow without a gap.
     async fn probe(&self) -> Result<bool, StoreError> {
         let mut new = false;
         loop {
             let end = self.lock().stream.durable_end();
-            let Some(header) = self.header(end).await? else { break };
+            // A header that cannot be read has no length: the next listing tells it.
+            let Some(Ok(header)) = self.header(end).await? else { break };
+            self.shared.store.confirm_folder(&self.keys.segments()).await?;
             self.lock().stream.learn(&header);
             new = true;
             if self.lock().stream.durable_end() == end {
@@ -125,13 +124,21 @@ impl StreamHandle {
             None => store.list(&folder).await?,
             Some(before) => store.list_after(&folder, &self.keys.segment(before)).await?,
         };
+        let all: Vec<u64> = keys.iter().filter_map(layout::segment_start).collect();
         let starts: Vec<u64> = {
             let state = self.lock();
             let unknown = |start: &u64| state.stream.index().get(*start).is_none();
-            keys.iter().filter_map(layout::segment_start).filter(unknown).collect()
+            all.iter().copied().filter(unknown).collect()
         };
-        let headers = stream::iter(starts.into_iter().map(|start| self.header(start)));
-        let headers: Vec<Option<Header>> = headers.buffered(PARALLEL).try_collect().await?;
+        if !starts.is_empty() {
+            // Found here, they may be acknowledged to a writer: so they must be durable.
+            store.confirm_folder(&folder).await?;
+        }
+        let found =
+            stream::iter(starts.into_iter().map(|start| async move {
+                self.header(start).await.map(|header| (start, header))
+            }));
+        let found: Vec<_> = found.buffered(PARALLEL).try_collect().await?;
         let markers = store.list(&self.keys.markers()).await?;
         let ended = self.lock().stream.end().is_some();
         let key = self.keys.end();
@@ -139,15 +146,22 @@ impl StreamHandle {
         let end = end.map(|body| end::parse(&key, &body)).transpose()?;
         let mut new = end.is_some();
         let mut state = self.lock();
-        for header in headers.iter().flatten() {
-            state.stream.learn(header);
+        if let Some(end) = end {
+            state.stream.learn_end(end);
+        }
+        for (start, header) in &found {
+            match header {
+                Some(Ok(header)) => state.stream.learn(header),
+                Some(Err(_)) => {
+                    let next = all.get(all.partition_point(|other| other <= start)).copied();
+                    state.stream.learn_unreadable(*start, next);
+                }
+                None => continue,
+            }
             new = true;
         }
         for (range, marker) in markers.iter().filter_map(layout::parse_marker) {
             new |= state.stream.learn_marker(range, marker);
-        }
-        if let Some(end) = end {
-            state.stream.learn_end(end);
         }
         drop(state);
         if new {
@@ -156,25 +170,25 @@ impl StreamHandle {
         Ok(new)
     }
 
-    /// The header of the segment that begins at `start`; `None` if there is none that can be read.
-    async fn header(&self, start: u64) -> Result<Option<Header>, StoreError> {
+    /// The header of the segment that begins at `start`; `None` if there is none.
+    async fn header(&self, start: u64) -> Result<Option<Result<Header, Corrupt>>, StoreError> {
         let key = self.keys.segment(start);
+        let mut corrupt = Corrupt("it belongs elsewhere");
         for length in [HEADER_GUESS, MAX_HEADER_BYTES as u64] {
             let Some(prefix) = self.shared.store.get_prefix(&key, length).await? else {
                 return Ok(None);
             };
             match decode_header(&prefix) {
                 Ok(header) if header.stream == self.uuid && header.start == start => {
-                    // Found here, it may be acknowledged to a writer: so it must be durable.
-                    self.shared.store.confirm(&key).await?;
-                    return Ok(Some(header));
+                    return Ok(Some(Ok(header)));
                 }
-                Err(_) if length == HEADER_GUESS => {}
-                _ => break,
+                Ok(_) => break,
+                Err(reason) => corrupt = reason,
             }
         }
         self.shared.metrics.corrupt_segments.inc();
-        tracing::error!(tenant = %self.tenant, %key, "the header of a segment is corrupt");
-        Ok(None)
+        let error = &corrupt as &dyn std::error::Error;
+        tracing::error!(error, tenant = %self.tenant, %key, "the header of a segment is corrupt");
+        Ok(Some(Err(corrupt)))
     }
 }

@@ -57,11 +57,17 @@ impl Directories {
     ) -> Result<(), StoreError> {
         self.blocking("sync", PathBuf::from(key.as_ref()), |directories, path| {
             sync(&directories.root.join(path))?;
-            let folder = path.parent().unwrap_or(Path::new(""));
-            directories.make(folder)?;
-            sync(&directories.root.join(folder))
+            directories.sync_entries(path.parent().unwrap_or(Path::new("")))
         })
         .await
+    }
+
+    /// Syncs the entries of a folder, and all directories above it.
+    pub(super) async fn confirm_folder(
+        self: &Arc<Self>,
+        folder: &object_store::path::Path,
+    ) -> Result<(), StoreError> {
+        self.blocking("sync", PathBuf::from(folder.as_ref()), Self::sync_entries).await
     }
 
     async fn blocking(
@@ -76,6 +82,11 @@ impl Directories {
                 .map_err(|source| StoreError::local(action, &directories.root.join(&path), source))
         });
         done.await.expect("neither panics nor is aborted")
+    }
+
+    fn sync_entries(&self, folder: &Path) -> io::Result<()> {
+        self.make(folder)?;
+        sync(&self.root.join(folder))
     }
 
     fn make(&self, folder: &Path) -> io::Result<()> {

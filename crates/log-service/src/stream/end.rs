@@ -88,16 +88,16 @@ impl Stream {
         self.durable_end() >= length
     }
 
-    /// The checksum of all bytes that no marker covers, if the index alone tells it: no two
-    /// segments overlap and no marker covers stored bytes.
+    /// The checksum of all bytes that no marker covers, if the index alone tells it: all
+    /// headers are readable, no two segments overlap and no marker covers stored bytes.
     ///
     /// # Panics
     ///
     /// Never: a segment fits into memory.
     #[must_use]
     pub fn indexed_crc(&self) -> Option<Crc32c> {
-        let simple = self.index.iter().map(|segment| segment.length).sum::<u64>()
-            == self.stored.length()
+        let simple = self.unreadable == 0
+            && self.index.iter().map(|segment| segment.length).sum::<u64>() == self.stored.length()
             && !self.marked.iter().any(|range| self.stored.intersects(range));
         let combine = |crc, segment: super::SegmentInfo| {
             let length = usize::try_from(segment.length).expect("a segment fits into memory");
