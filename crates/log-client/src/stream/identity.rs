@@ -135,3 +135,31 @@ impl Identity {
         self.standing == Standing::Untried
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Found, Identity, NewId, RENEWAL_PAUSE, StreamId};
+    use std::time::Duration;
+    use tokio::time::Instant;
+
+    #[test]
+    fn an_id_is_renewed_at_four_fifths_of_its_life_and_works_until_the_new_one_is_there() {
+        let (now, life) = (Instant::now(), Duration::from_secs(100));
+        let mut identity = Identity::default();
+        assert!(identity.is_needed(now));
+        identity.asked();
+        assert!(!identity.is_needed(now), "one request is enough");
+        identity.got(NewId { id: StreamId::new("old"), life, found: Found::New }, now);
+        let due = now + Duration::from_secs(80);
+        assert_eq!(identity.wake(), Some(due));
+        assert!(!identity.is_needed(due - Duration::from_millis(1)) && identity.is_needed(due));
+        identity.asked();
+        assert!(!identity.ask_failed(due, 0), "the old id still works");
+        assert_eq!(identity.wake(), Some(due + RENEWAL_PAUSE));
+        assert_eq!(identity.current().map(|(id, _)| id.as_str()), Some("old"));
+        identity.asked();
+        identity.got(NewId { id: StreamId::new("new"), life, found: Found::Existing }, due);
+        assert_eq!(identity.current().map(|(id, _)| id.as_str()), Some("new"));
+        assert_eq!(identity.wake(), Some(due + Duration::from_secs(80)));
+    }
+}

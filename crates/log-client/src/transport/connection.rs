@@ -115,11 +115,7 @@ impl Dialer {
                 single(TokioIo::new(stream)).await
             }
             Endpoint::Plain(host) => {
-                let mut addresses = self.addresses(host).await?;
-                addresses.retain(|address| address.ip().is_loopback());
-                if addresses.is_empty() {
-                    return Err(ConnectError::NotLoopback { name: host.name.clone() });
-                }
+                let addresses = on_loopback(host, self.addresses(host).await?)?;
                 single(TokioIo::new(open(&addresses).await?)).await
             }
             Endpoint::Tls(host) => {
@@ -156,6 +152,18 @@ impl Dialer {
         let found = found.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         found.map_err(|source| ConnectError::Name { name: host.name.clone(), source })
     }
+}
+
+/// Whoever edits a list of hosts does not redirect plain HTTP to another machine.
+fn on_loopback(
+    host: &Host,
+    mut addresses: Vec<SocketAddr>,
+) -> Result<Vec<SocketAddr>, ConnectError> {
+    addresses.retain(|address| address.ip().is_loopback());
+    if addresses.is_empty() {
+        return Err(ConnectError::NotLoopback { name: host.name.clone() });
+    }
+    Ok(addresses)
 }
 
 async fn open(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
@@ -223,4 +231,20 @@ impl Connection {
 
 fn origin(builder: http::uri::Builder, path: String) -> Result<Uri, TransportError> {
     builder.path_and_query(path).build().map_err(TransportError::Form)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ConnectError, Host, SocketAddr, on_loopback};
+
+    #[test]
+    fn plain_http_stays_on_loopback_whatever_a_name_means() {
+        let host = Host { name: "localhost".to_owned(), port: 80 };
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let mixed = ["10.0.0.1:80", "127.0.0.1:80", "[2001:db8::1]:80", "[::1]:80"].map(address);
+        let kept = on_loopback(&host, mixed.to_vec()).unwrap();
+        assert_eq!(kept, ["127.0.0.1:80", "[::1]:80"].map(address));
+        let refused = on_loopback(&host, mixed[..1].to_vec());
+        assert!(matches!(refused, Err(ConnectError::NotLoopback { .. })), "{refused:?}");
+    }
 }
