@@ -153,24 +153,3 @@ fn who_writes_on_after_the_end_is_heard_for_two_seconds_at_most() {
     });
     writer.join().unwrap();
 }
-
-#[test]
-#[ignore = "prints a rate; run it in a release build"]
-fn rate_of_capture_into_nothing() {
-    const TOTAL: usize = 8 << 30;
-    let (read, mut write) = pipe();
-    let writer = std::thread::spawn(move || {
-        let block = vec![b'x'; 64 << 10];
-        for _ in 0..TOTAL / block.len() {
-            write.write_all(&block).unwrap();
-        }
-    });
-    let (_exited, seen) = watch::channel(None);
-    block_on(async {
-        let started = Instant::now();
-        let sink = Capture::new(read, masker(&[]), Nothing(0), seen).unwrap().run().await;
-        assert_eq!(sink.0, TOTAL as u64);
-        println!("{} MB/s", (TOTAL as u128) / started.elapsed().as_micros());
-    });
-    writer.join().unwrap();
-}
