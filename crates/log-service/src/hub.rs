@@ -49,6 +49,9 @@ const SWEEP: Duration = Duration::from_mins(1);
 /// Commits on their way at once, each with 1 MiB and a thread: past what a disk or a bucket's
 /// connections can use.
 const MAX_COMMITS: usize = 32;
+/// Segments that are read and decoded at once, each with 3 MiB and a thread: 16 with 50 ms of
+/// latency are 320 MiB/s. Without a bound, readers grow a thread each, and memory with them.
+const MAX_READS: usize = 16;
 /// Bytes of segments that were read or stored last: a minute of a follower's stream, or 32 of
 /// the largest segments.
 const CACHE_BYTES: usize = 32 << 20;
@@ -72,6 +75,7 @@ struct Shared {
     budget: Budget,
     metrics: Arc<Metrics>,
     commits: Semaphore,
+    reads: Semaphore,
     /// Whether the service is about to stop, so that no bytes should wait.
     is_closing: AtomicBool,
     /// Owns every task of every stream.
@@ -88,6 +92,7 @@ impl Hub {
             budget: Budget::new(BUDGET_BYTES),
             metrics,
             commits: Semaphore::new(MAX_COMMITS),
+            reads: Semaphore::new(MAX_READS),
             is_closing: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         };

@@ -168,8 +168,13 @@ impl StreamHandle {
     ///
     /// # Panics
     ///
-    /// Never: the task that decodes neither panics nor is aborted.
+    /// Never: the task that decodes neither panics nor is aborted, and the semaphore is not closed.
     pub async fn segment(&self, start: u64) -> Result<Arc<Segment>, SegmentError> {
+        if let Some(segment) = self.cached(start) {
+            return Ok(segment);
+        }
+        let _turn = self.shared.reads.acquire().await.expect("the semaphore is never closed");
+        // Another reader may have read it meanwhile.
         if let Some(segment) = self.cached(start) {
             return Ok(segment);
         }

@@ -6,8 +6,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 /// Pieces from this size on become frames of their own.
 const OWN_FRAME_BYTES: usize = 16 << 10;
-/// Size at which joined pieces become a frame.
-const FRAME_BYTES: usize = 64 << 10;
+/// Size at which joined pieces become a frame: a client wakes once for each.
+const FRAME_BYTES: usize = 128 << 10;
 
 /// Frames that wait for the connection.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ impl Output {
         self.joined.put_slice(bytes);
         if self.joined.len() >= FRAME_BYTES {
             self.close_frame();
+            // More will follow. Not so for the few bytes of a follower, who may be one of many.
+            self.joined.reserve(FRAME_BYTES);
         }
     }
 
@@ -55,7 +57,6 @@ impl Output {
     fn close_frame(&mut self) {
         if !self.joined.is_empty() {
             self.frames.push_back(self.joined.split().freeze());
-            self.joined.reserve(FRAME_BYTES);
         }
     }
 }
