@@ -1,5 +1,6 @@
 //! Writing: every status, every rule, and what survives.
 
+mod access;
 mod bad_input;
 mod crash;
 mod durable;

@@ -67,15 +67,22 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Counts answers, and gives a wrong method the body that every error has.
+/// Counts answers, and gives the router's own errors the body that every error has.
 async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let (request, rest) = drain::lend(request);
     let mut response = next.run(request).await;
     rest.drain().await;
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let allow = response.headers_mut().remove(header::ALLOW);
-        response = ApiError::MethodNotAllowed.into_response();
-        allow.map(|allow| response.headers_mut().insert(header::ALLOW, allow));
+    match response.status() {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let allow = response.headers_mut().remove(header::ALLOW);
+            response = ApiError::MethodNotAllowed.into_response();
+            allow.map(|allow| response.headers_mut().insert(header::ALLOW, allow));
+        }
+        // The router's own answer to a path that is not UTF-8.
+        StatusCode::BAD_REQUEST if !error::is_problem(&response) => {
+            response = ApiError::NotFound.into_response();
+        }
+        _ => {}
     }
     app.metrics.requests.get_or_create(&StatusLabel::of(response.status())).inc();
     response

@@ -71,22 +71,100 @@ fn forged_ids_get_one_and_the_same_answer() {
     // An id of another process is signed with a key that this one does not know.
     let other = Writer::new(&Service::in_memory()).url;
     let foreign = other.rsplit_once('/').unwrap().1.to_owned();
-    for id in [flipped.as_str(), foreign.as_str(), "x", "..%2f..%2fetc", &"A".repeat(3_000)] {
+    for id in [flipped.as_str(), foreign.as_str(), "x", "..%2f..%2fetc", "%ff", &"A".repeat(10_000)]
+    {
         let answer = send(client().post(format!("{base}/{id}/data")).body("x"));
         assert_eq!(answer.status, 404, "{id}");
         assert_eq!(answer.problem(), unknown);
     }
 }
 
+/// The most memory that the service ever used, in bytes.
+fn peak(service: &Service) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.process().id()));
+    let status = status.unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
 #[test]
 fn a_bomb_is_refused_while_it_is_decoded() {
     let service = Service::in_memory();
     let writer = Writer::new(&service);
-    // 11 bytes that a run of one byte repeats to 128 MiB: a zstd frame of RLE blocks.
+    // 4 bytes that a block repeats to 128 KiB, 8,192 times: 1 GiB.
     let mut bomb = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58];
-    for _ in 0..1024 {
+    for _ in 0..8192 {
         bomb.extend_from_slice(&[0x02, 0x00, 0x10, b'x']);
     }
-    let request = writer.request("POST", "data").header("content-encoding", "zstd").body(bomb);
-    assert_eq!(send(request).status, 413);
+    let before = peak(&service);
+    let send_bomb = |range: Option<&str>| {
+        let request = writer.request("PATCH", "data").header("content-encoding", "zstd");
+        let request = range
+            .into_iter()
+            .fold(request, |request, range| request.header("content-range", range));
+        send(request.body(bomb.clone())).status
+    };
+    assert_eq!(send_bomb(None), 413);
+    assert_eq!(send_bomb(Some("bytes 0-9/*")), 400, "longer than its range");
+    assert!(peak(&service) - before < 8 << 20, "{} bytes more", peak(&service) - before);
+}
+
+#[test]
+fn bodies_end_where_they_say() {
+    use std::{
+        io::{Read, Write},
+        net::Shutdown,
+    };
+    let service = Service::in_memory();
+    let writer = Writer::new(&service);
+    let path = writer.url.trim_start_matches(service.url()).to_owned();
+    let answer = |head: &str, body: &str, cut: Option<Shutdown>| {
+        let address = service.url().trim_start_matches("http://");
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let request = format!(
+            "PATCH {path}/data HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\
+             content-range: bytes 0-4/*\r\n{head}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        cut.map_or(Ok(()), |cut| stream.shutdown(cut)).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer[9..12].to_owned()
+    };
+    let cut = Some(Shutdown::Write);
+    let chunked = "transfer-encoding: chunked";
+    assert_eq!(answer("content-length: 5", "hel", cut), "400");
+    assert_eq!(answer("content-length: 3", "hel", None), "400");
+    assert_eq!(answer(chunked, "3\r\nhel\r\n", cut), "400", "it has no end");
+    assert_eq!(answer(chunked, "6\r\nhello!\r\n0\r\n\r\n", None), "400");
+    assert_eq!(writer.head(), (0, String::new()));
+    assert_eq!(answer(chunked, "3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", None), "202");
+}
+
+#[test]
+fn json_that_is_none_or_something_else_is_refused() {
+    let service = Service::in_memory();
+    let writer = Writer::new(&service);
+    let deep = format!(
+        "{{\"range\":\"bytes 0-5/*\",\"markers\":[\"dropped\"],\"x\":{}",
+        "[".repeat(30_000)
+    );
+    let long = " ".repeat(70_000);
+    for (status, path, body) in [
+        (400, "end", r#"{"length": NaN, "crc32c": "00000000", "reason": "eof"}"#),
+        (422, "end", r#"{"length": 1e3, "crc32c": "00000000", "reason": "eof"}"#),
+        (422, "end", r#"{"length": 99999999999999999999, "crc32c": "00000000", "reason": "eof"}"#),
+        (422, "end", r#"{"length": 0, "length": 0, "crc32c": "00000000", "reason": "eof"}"#),
+        (422, "end", r#"{"length": 0, "crc32c": "0000000g", "reason": "eof"}"#),
+        (422, "end", r#"{"length": 0, "crc32c": "00000000", "reason": "bored"}"#),
+        (400, "markers", &deep),
+        (413, "markers", &long),
+        (422, "markers", r#"{"range": "bytes 5-4/*", "markers": ["dropped"]}"#),
+        (422, "markers", r#"{"range": "bytes 0-5/*", "markers": ["corrupt"]}"#),
+    ] {
+        let answer = send(writer.request("POST", path).body(body.to_owned()));
+        assert_eq!(answer.status, status, "{path} {}", &body[..body.len().min(80)]);
+        answer.problem();
+    }
+    assert_eq!(writer.head(), (0, String::new()));
 }

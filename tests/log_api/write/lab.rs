@@ -78,6 +78,11 @@ impl Writer {
         Self { client: client(), url: format!("{}/logs/{id}", service.url()) }
     }
 
+    /// With a client of the test's own.
+    pub(super) fn with(client: Client, url: String) -> Self {
+        Self { client, url }
+    }
+
     /// The same stream at another service over the same store.
     pub(super) fn at(service: &Service, body: &Value) -> (Self, bool) {
         let created = create(service, body);

@@ -57,9 +57,12 @@ pub(super) async fn octets(
     let busy = || ApiError::TooManyRequests(RetryAfter::SOON);
     let mut permit = app.hub.budget().reserve(0).ok_or_else(busy)?;
     let covered = |length| if permit.cover(length) { Ok(()) } else { Err(busy()) };
-    let bytes = read(body, decoder, expected, covered).await?;
-    if length.is_some_and(|length| length != bytes.len()) {
-        return Err(wrong_length(bytes.len()));
+    let bytes = read(body, decoder, expected, covered).await.map_err(|error| match length {
+        Some(length) if matches!(error, ApiError::TooLarge(_)) => wrong_length(length),
+        _ => error,
+    })?;
+    if let Some(length) = length.filter(|length| *length != bytes.len()) {
+        return Err(wrong_length(length));
     }
     Ok((bytes, permit))
 }
@@ -134,7 +137,7 @@ fn too_large(limit: usize) -> ApiError {
 }
 
 fn wrong_length(length: usize) -> ApiError {
-    ApiError::BadRequest(format!("the body and Content-Range differ in length: {length} bytes"))
+    ApiError::BadRequest(format!("Content-Range says {length} bytes, the body has more or fewer"))
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

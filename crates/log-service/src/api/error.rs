@@ -146,6 +146,11 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// Whether an answer is an [`ApiError`].
+pub(super) fn is_problem(response: &Response) -> bool {
+    response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM)
+}
+
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
