@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::lab::Lab;
+use relay_tests::lab::Lab;
 
 #[test]
 fn random_bytes_of_both_streams_come_back_equal() {

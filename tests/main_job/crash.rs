@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use relay_tests::{program::is_long_run, wait::eventually};
 
-use crate::lab::Lab;
+use relay_tests::lab::Lab;
 
 /// Bytes of output during which the service is killed: 1 GiB in the long run.
 fn output_bytes() -> u64 {

@@ -5,7 +5,6 @@ mod bytes;
 mod crash;
 mod demo;
 mod follow;
-mod lab;
 mod readme;
 mod secret;
 mod without_service;

@@ -2,7 +2,7 @@
 
 use std::{fs, io::Read, path::Path, process::Command};
 
-use crate::lab::Lab;
+use relay_tests::lab::Lab;
 
 const SECRET: &str = "tok-tok-SECRET1";
 

@@ -35,7 +35,7 @@ fn the_command_runs_keeps_its_status_and_ends_at_most_five_seconds_later() {
 
 #[test]
 fn a_service_that_comes_later_gets_everything() {
-    let mut lab = crate::lab::Lab::new();
+    let mut lab = relay_tests::lab::Lab::new();
     lab.service.kill_9();
     let script = "for i in $(seq 1000); do echo line $i; done; sleep 2; echo last";
     let mut program = lab.entrypoint("early").args(["--", "sh", "-c", script]).spawn().unwrap();

@@ -1,5 +1,6 @@
 //! Harness of the black-box tests: real binaries, real sockets, real files.
 
+pub mod lab;
 pub mod measure;
 pub mod process;
 pub mod program;
