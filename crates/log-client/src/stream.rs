@@ -111,9 +111,9 @@ impl LogStream {
         }
         let mut taken = 0;
         while taken < bytes.len() && ring.room() > 0 {
-            let expected =
-                if self.last_length == ring.chunk_bytes() { self.last_length } else { 0 };
-            let open = self.open.get_or_insert_with(|| OpenChunk::new(self.written, expected, now));
+            let open = self.open.get_or_insert_with(|| {
+                OpenChunk::new(self.written, ring.memory(self.last_length), now)
+            });
             let room = ring.room().min(ring.chunk_bytes() - open.len());
             let piece = &bytes[taken..bytes.len().min(taken + room)];
             open.push(piece, captured);
@@ -170,7 +170,7 @@ impl LogStream {
         let Some(index) = self.parts.find(Part::is_unsent_data) else { return };
         let marker = Content::Marker { kind: WriterMarker::Dropped, reason };
         if let Content::Data(chunk) = self.parts.replace(index, marker) {
-            ring.release(chunk.bytes.len());
+            ring.release(chunk.bytes);
         }
     }
 
@@ -319,7 +319,7 @@ impl LogStream {
         };
         if let Content::Data(chunk) = self.parts.replace(index, content) {
             ring.unexpose(chunk.bytes.len());
-            ring.release(chunk.bytes.len());
+            ring.release(chunk.bytes);
         }
     }
 

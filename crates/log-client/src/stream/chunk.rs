@@ -7,9 +7,6 @@ use relay_protocol::{
 };
 use tokio::time::Instant;
 
-/// A chunk begins at least this large, so that small writes do not grow it one by one.
-const FIRST_BYTES: usize = 4 << 10;
-
 /// A chunk that still grows.
 #[derive(Debug)]
 pub(super) struct OpenChunk {
@@ -30,10 +27,9 @@ pub(super) struct Chunk {
 }
 
 impl OpenChunk {
-    /// Begins a chunk at offset `start` with room for `expected` bytes.
-    pub(super) fn new(start: u64, expected: usize, opened: Instant) -> Self {
-        let bytes = BytesMut::with_capacity(expected.max(FIRST_BYTES));
-        Self { bytes, times: Vec::new(), start, opened }
+    /// Begins a chunk at offset `start` in empty memory.
+    pub(super) fn new(start: u64, memory: BytesMut, opened: Instant) -> Self {
+        Self { bytes: memory, times: Vec::new(), start, opened }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -75,12 +71,12 @@ impl OpenChunk {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_TIMES, OpenChunk, UnixMillis};
+    use super::{BytesMut, MAX_TIMES, OpenChunk, UnixMillis};
     use tokio::time::Instant;
 
     #[test]
     fn a_slow_chunk_keeps_times_over_its_whole_length() {
-        let mut chunk = OpenChunk::new(1_000, 1, Instant::now());
+        let mut chunk = OpenChunk::new(1_000, BytesMut::new(), Instant::now());
         for millis in 0..10_000 {
             chunk.push(b"x", UnixMillis(millis));
         }

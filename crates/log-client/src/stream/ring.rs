@@ -1,9 +1,12 @@
 //! How much memory and how many requests the streams of one container may use together.
 
+use bytes::{Bytes, BytesMut};
 use relay_protocol::limit::{MAX_CHUNK_BYTES, MAX_IN_FLIGHT};
 
 /// Smallest ring: every chunk, an eighth of it, still holds bytes.
 const MIN_CAPACITY: usize = 64;
+/// A chunk begins at least this large, so that small writes do not grow it one by one.
+const FIRST_BYTES: usize = 4 << 10;
 
 /// Whether bytes may wait for more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,7 +20,9 @@ pub(crate) enum Pace {
 
 /// The budget of a container: bytes held, bytes that the service may have, requests in flight.
 ///
-/// It counts; the bytes lie in the chunks, so an idle ring takes no memory.
+/// It counts; the bytes lie in the chunks, so an idle ring takes no memory. While bytes flow, it
+/// keeps the memory of chunks that are done with for the next ones: a new page costs the kernel
+/// more than a copy into one that is there.
 #[derive(Debug)]
 pub(crate) struct Ring {
     capacity: usize,
@@ -27,13 +32,16 @@ pub(crate) struct Ring {
     exposed: usize,
     /// Requests for bytes and markers without an answer. At most [`MAX_IN_FLIGHT`].
     in_flight: usize,
+    /// Of full chunks, and only while others are held: together never more than `capacity`.
+    spare: Vec<BytesMut>,
     pub(crate) pace: Pace,
 }
 
 impl Ring {
     pub(crate) fn new(capacity: usize) -> Self {
         let capacity = capacity.max(MIN_CAPACITY);
-        Self { capacity, held: 0, exposed: 0, in_flight: 0, pace: Pace::Normal }
+        let spare = Vec::new();
+        Self { capacity, held: 0, exposed: 0, in_flight: 0, spare, pace: Pace::Normal }
     }
 
     /// Bytes that fit now.
@@ -70,8 +78,24 @@ impl Ring {
         self.held += bytes;
     }
 
-    pub(crate) fn release(&mut self, bytes: usize) {
-        self.held -= bytes;
+    pub(crate) fn release(&mut self, bytes: Bytes) {
+        self.held -= bytes.len();
+        if self.held == 0 {
+            self.spare = Vec::new();
+        } else if bytes.len() == self.chunk_bytes()
+            && let Ok(mut memory) = bytes.try_into_mut()
+        {
+            memory.clear();
+            self.spare.push(memory);
+        }
+    }
+
+    /// Memory for a chunk that is expected to be as long as the one before.
+    pub(crate) fn memory(&mut self, last_length: usize) -> BytesMut {
+        if last_length < self.chunk_bytes() {
+            return BytesMut::with_capacity(FIRST_BYTES);
+        }
+        self.spare.pop().unwrap_or_else(|| BytesMut::with_capacity(last_length))
     }
 
     pub(crate) fn expose(&mut self, bytes: usize) {
@@ -93,5 +117,37 @@ impl Ring {
     #[cfg(test)]
     pub(crate) fn usage(&self) -> (usize, usize, usize) {
         (self.held, self.exposed, self.in_flight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bytes, Ring};
+
+    /// A full chunk in memory of the ring, and where that lies.
+    fn chunk(ring: &mut Ring) -> (Bytes, *const u8) {
+        let mut memory = ring.memory(ring.chunk_bytes());
+        memory.resize(ring.chunk_bytes(), b'x');
+        ring.hold(memory.len());
+        let bytes = memory.freeze();
+        (bytes.clone(), bytes.as_ptr())
+    }
+
+    #[test]
+    fn memory_is_used_again_while_bytes_flow_and_given_back_when_they_do_not() {
+        let mut ring = Ring::new(8 << 10);
+        let ((first, place), (second, _), (third, _)) =
+            (chunk(&mut ring), chunk(&mut ring), chunk(&mut ring));
+        ring.release(first);
+        let (again, same_place) = chunk(&mut ring);
+        assert_eq!(place, same_place);
+        let kept_elsewhere = second.clone();
+        ring.release(second);
+        assert!(ring.spare.is_empty(), "a request still has it");
+        drop(kept_elsewhere);
+        ring.release(third);
+        assert_eq!(ring.spare.len(), 1);
+        ring.release(again);
+        assert_eq!((ring.usage(), ring.spare.capacity()), ((0, 0, 0), 0));
     }
 }
