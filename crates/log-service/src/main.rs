@@ -33,11 +33,22 @@ fn main() -> ExitCode {
             let mut stderr = std::io::stderr();
             drop(std::io::Write::write_fmt(
                 &mut stderr,
-                format_args!("relay-log-service: {error:#}\n"),
+                format_args!("relay-log-service: {}\n", sentence(&error)),
             ));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes. Stores repeat theirs in their own text: those are left out.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        match (text.is_empty(), text.contains(&cause)) {
+            (true, _) => cause,
+            (false, true) => text,
+            (false, false) => format!("{text}: {cause}"),
+        }
+    })
 }
 
 fn start() -> Result<()> {
