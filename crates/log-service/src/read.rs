@@ -1,7 +1,7 @@
 //! What a reader asks for, and what it gets. Pure.
 //!
-//! Bytes of a stream become runs of lines ([`lines`]), runs of several streams one sequence
-//! ([`merge`]), and that the text or the records of the answer ([`text`], [`record`]).
+//! Bytes of a stream become runs of lines (`lines`), runs of several streams one sequence
+//! (`merge`), and that the text or the records of the answer (`text`, `record`).
 
 pub(crate) mod accept;
 pub(crate) mod exact;
