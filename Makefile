@@ -18,7 +18,7 @@ demo: build ## Follow the masked log of a real build, in a minute
 .PHONY: test
 test: build ## Run every suite against the release builds
 	@scripts/install test
-	RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) test --workspace --locked
+	PROPTEST_CASES=1000 RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) test --workspace --locked
 
 .PHONY: test-long
 test-long: build ## Run every suite in its full length

@@ -306,8 +306,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
-
         #[test]
         fn nothing_but_text_and_colours_comes_out(input in bytes()) {
             let text = String::from_utf8(filter(Styles::Keep, &[&input])).unwrap();

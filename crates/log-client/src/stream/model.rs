@@ -403,7 +403,6 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
     #[test]
     fn every_byte_is_delivered_or_marked_whatever_the_service_does(
         actions in prop::collection::vec(action(), 0..250)

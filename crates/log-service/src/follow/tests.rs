@@ -167,8 +167,6 @@ impl Shown {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
-
     /// Commits, markers and late fills in any order: every position is shown once, in order, as
     /// its byte or as a remark; a byte is missing from what is shown only if it came too late.
     #[test]

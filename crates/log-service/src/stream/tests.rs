@@ -357,8 +357,6 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
     /// The oracle is the map of acknowledged bytes.
     #[test]
     fn nothing_acknowledged_is_lost_or_mixed_and_everyone_is_answered(

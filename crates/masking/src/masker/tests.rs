@@ -239,8 +239,6 @@ fn steps(mut text: &[u8], cuts: &[(usize, bool)]) -> Vec<Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
-
     #[test]
     fn every_stream_is_masked_as_if_it_were_whole((values, steps) in streams()) {
         let steps: Vec<_> =

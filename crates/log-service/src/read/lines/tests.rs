@@ -106,8 +106,6 @@ fn leaving_out_lines_moves_the_offset_with_them() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
     /// Whatever the segments: all bytes once, in order; whole lines; each with its own time.
     #[test]
     fn runs_hold_every_byte_and_only_whole_lines(
