@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, os::unix::process::ExitStatusExt, process::Command};
 
-use relay_tests::process::{Finished, bare_entrypoint, entrypoint, first_process, run_under};
+use relay_tests::{
+    process::{Finished, bare_entrypoint, entrypoint, first_process, run_under},
+    service::taken_port,
+};
 
 fn shell(wrapper: Command, script: &str) -> Finished {
     run_under(wrapper, ["sh", "-c", script])
@@ -34,6 +37,20 @@ fn as_the_first_process_it_shows_a_signal_as_128_and_its_number() {
     for signal in [6, 9, 11, 15, 34] {
         let finished = run_under(first_process(), ["bash", "-c", &format!("kill -{signal} $$")]);
         assert_eq!(finished.status.code(), Some(128 + signal), "{finished:?}");
+    }
+}
+
+/// Connections to a service that never answers take the last descriptors.
+#[test]
+fn it_is_the_commands_also_when_relay_runs_out_of_descriptors() {
+    let (_listener, address) = taken_port();
+    for limit in 14..22 {
+        let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        let mut wrapper = Command::new("sh");
+        wrapper.args(["-c", &script]).arg(bare_entrypoint().get_program());
+        wrapper.args(["--log-url", &format!("http://{address}"), "--flush-max", "300ms"]);
+        let finished = run_under(wrapper, ["sh", "-c", "sleep 0.1; exit 5"]);
+        assert_eq!(finished.status.code(), Some(5), "{limit}: {finished:?}");
     }
 }
 

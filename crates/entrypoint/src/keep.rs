@@ -47,7 +47,10 @@ pub(crate) fn keep(command: &[CString], environment: &Environment, config: Confi
             failure.tell(ending, report.as_ref());
             ending.repeat()
         }
-        Err(_) => Status::RELAY_FAILED,
+        Err(error) => {
+            failure.tell_own(&error);
+            Status::RELAY_FAILED
+        }
     }
 }
 
@@ -150,6 +153,12 @@ struct Failure {
 impl Failure {
     fn new(config: &Config) -> Self {
         Self { log: config.termination_log.clone(), reading: reading(&config.settings) }
+    }
+
+    /// Relay's stderr is the command's by now.
+    fn tell_own(&self, error: &io::Error) {
+        let message = format!("relay: failed to watch the command, so it was ended: {error}\n");
+        drop(termination::write(&self.log, &message));
     }
 
     fn tell(&self, ending: Ending, report: Option<&Report>) {

@@ -115,7 +115,7 @@ impl Process {
 ///
 /// # Errors
 ///
-/// When the kernel refuses what Relay needs to go on.
+/// When signals cannot be read while the command runs.
 pub(crate) async fn supervise(
     mut process: Process,
     captures: Captures,
@@ -127,7 +127,8 @@ pub(crate) async fn supervise(
     let since_term = process.forwarder.terminated().map(|time| ended - time);
     let budget = flush_budget(limits.flush_max, limits.grace, since_term);
     let deadline = ended + budget.saturating_sub(RESERVE);
-    release_output()?;
+    // Without a free descriptor it stays a writer: then silence ends the captures, not the pipes.
+    release_output().ok();
     if let Some(client) = &client {
         client.hurry();
     }
