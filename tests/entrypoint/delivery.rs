@@ -87,14 +87,14 @@ fn what_a_full_buffer_drops_is_marked_and_the_rest_is_right() {
     let notes = Notes::new();
     let path = notes.path();
     let script =
-        format!("seq 1000000 2999999; echo written >> {}; {}", path.display(), wait_for_go(&notes));
+        format!("seq 1000000 2499999; echo written >> {}; {}", path.display(), wait_for_go(&notes));
     let running = lab.start(&["--block-max", "0"], &script);
     notes.wait_for("written");
     lab.service.restart();
     go(&notes);
     assert_eq!(running.finish().shell_status(), 0);
     let account = lab.account("stdout");
-    let written = numbers(1_000_000..=2_999_999);
+    let written = numbers(1_000_000..=2_499_999);
     assert_eq!(account.end, Some(EndReason::Eof));
     assert_eq!(account.length, written.len() as u64);
     assert!(!account.texts.is_empty() && !account.markers.is_empty(), "{account:?}");
