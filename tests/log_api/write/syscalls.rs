@@ -71,3 +71,23 @@ fn what_cannot_be_synced_is_never_acknowledged() {
         assert_eq!(writer.patch("bytes 0-4/*", b"hello").status, 202);
     }
 }
+
+#[test]
+fn what_another_process_stored_counts_once_it_is_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let body = json!({ "name": "stdout", "pod": "p", "instance": "i", "writer": "w" });
+    let synced = Service::on_folder(&store);
+    let (plain, _) = Writer::at(&synced, &body);
+    let meta = files(folder.path(), "/meta").pop().unwrap();
+    let path = meta.parent().unwrap().join("d").display().to_string();
+    let failing =
+        ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO", "-P", &path];
+    let (service, _) = traced(folder.path(), &failing);
+    let (writer, _) = Writer::at(&service, &body);
+    assert_eq!(plain.patch("bytes 0-4/*", b"hello").status, 202);
+    assert_eq!(writer.patch("bytes 0-4/*", b"hello").status, 503, "met when it is stored");
+    drop(service);
+    let (service, _) = traced(folder.path(), &failing);
+    assert_eq!(create(&service, &body).status, 503, "met when the stream is opened");
+}
