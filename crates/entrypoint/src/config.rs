@@ -58,16 +58,19 @@ pub(crate) enum ConfigError {
     #[error("there is no command to run: write entrypoint [OPTIONS] -- COMMAND [ARGUMENTS...]")]
     NoCommand,
     /// Not UTF-8 where text is needed.
-    #[error("{0} is not UTF-8")]
+    #[error("{} is not UTF-8: write it as text", named(.0))]
     NotText(&'static str),
     /// Not a duration.
-    #[error("failed to read {0}")]
+    #[error("failed to read {}", named(.0))]
     Duration(&'static str, #[source] duration::DurationError),
     /// Delivery after the end would take too long.
-    #[error("--flush-max is longer than {} s", FLUSH_LIMIT.as_secs())]
-    FlushTooLong,
+    #[error("{} is too long with {given:?}: use at most {} s", named("RELAY_FLUSH_MAX"), FLUSH_LIMIT.as_secs())]
+    FlushTooLong {
+        /// The value.
+        given: Duration,
+    },
     /// Not a log service.
-    #[error("failed to read --log-url")]
+    #[error("failed to read {}", named("RELAY_LOG_URL"))]
     Url(#[source] UrlError),
     /// Nobody could vouch for the service.
     #[error("the log service uses TLS, but no file of CA certificates is given: use --ca-file")]
@@ -78,6 +81,17 @@ pub(crate) enum ConfigError {
     /// A relative path in a folder that is gone.
     #[error("failed to find the working directory")]
     Folder(#[source] io::Error),
+}
+
+/// A variable with the option that wins over it: either may hold what is wrong.
+fn named(variable: &str) -> String {
+    let option = match variable {
+        "RELAY_LOG_URL" => " (--log-url)",
+        "RELAY_BLOCK_MAX" => " (--block-max)",
+        "RELAY_FLUSH_MAX" => " (--flush-max)",
+        _ => "",
+    };
+    format!("{variable}{option}")
 }
 
 /// What to do.
@@ -147,7 +161,7 @@ impl Sources<'_> {
         }
         let flush_max = self.duration(flags.flush_max, "RELAY_FLUSH_MAX", FLUSH_MAX)?;
         if flush_max > FLUSH_LIMIT {
-            return Err(ConfigError::FlushTooLong);
+            return Err(ConfigError::FlushTooLong { given: flush_max });
         }
         let settings = Settings {
             url,

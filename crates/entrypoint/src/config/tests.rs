@@ -13,7 +13,7 @@ fn plan(options: &str, variables: &[&str]) -> Result<Plan, String> {
     let words = format!("entrypoint {options} -- true");
     let arguments: Vec<_> = words.split_whitespace().map(text).collect();
     let environment = Environment::new(variables.iter().map(|entry| text(entry)).collect());
-    read(&arguments, &environment).map_err(|error| error.to_string())
+    read(&arguments, &environment).map_err(|error| crate::sentence(&error))
 }
 
 fn config(options: &str, variables: &[&str]) -> Config {
@@ -64,7 +64,12 @@ fn wrong_values_are_refused_and_named() {
         ("--log-url ftp://x", "A=", "--log-url"),
         ("--log-url http://example.com", "A=", "--log-url"),
         ("--log-url https://example.com", "A=", "--ca-file"),
-        ("--flush-max 31s", URL, "--flush-max"),
+        (
+            "--flush-max 31s",
+            URL,
+            "RELAY_FLUSH_MAX (--flush-max) is too long with 31s: use at most 30 s",
+        ),
+        ("--block-max 5", URL, "RELAY_BLOCK_MAX (--block-max): \"5\" is not a duration"),
         ("--tea", URL, "options"),
     ] {
         let error = plan(options, &[variable]).unwrap_err();
