@@ -6,7 +6,8 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, WaitStatus};
 
 use crate::sys::signal;
 
-/// Longest time that delivery may take after SIGTERM: `docs/http-api.md`, "Exit".
+/// Longest time that delivery may take after SIGTERM: a third of the usual grace period, so that the
+/// command itself has the rest.
 const FLUSH_AFTER_TERM: Duration = Duration::from_secs(10);
 /// Left of the grace period for the end itself, so that SIGKILL never comes first.
 const RESERVE: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 //!
 //! Pure: no clock, no socket, no task. The driver passes time and randomness in and carries
 //! requests out, so every interleaving of writes, answers and refusals can be tested in one
-//! thread. The rules are in wire.md.
+//! thread.
 
 mod backoff;
 mod chunk;
@@ -39,7 +39,8 @@ pub(crate) use self::{
 };
 use crate::client::Outcome;
 
-/// Bytes wait for others at most this long (wire.md, "Bytes"). After silence they do not wait.
+/// Bytes wait for others at most this long, less than a reader notices. After silence they do not
+/// wait.
 const COLLECT: Duration = Duration::from_millis(100);
 
 /// One stream.

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::ring::Pace;
 
-/// Shortest pause (wire.md, "Retry").
+/// Shortest pause: most failures are gone after it.
 const SHORTEST: Duration = Duration::from_millis(100);
-/// Longest pause that is not the service's wish (wire.md, "Retry").
+/// Longest pause that is not the service's wish: a service that comes back is noticed within it.
 const LONGEST: Duration = Duration::from_secs(10);
 /// Longest such pause at exit: a service that comes back within a budget of 5 s is met.
 const LONGEST_IN_HURRY: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::backoff::Jitter;
 
-/// An id is renewed at this share of its life (wire.md, "Streams").
+/// An id is renewed at this share of its life: of a day, almost five hours are left for retries.
 const RENEW_AT: f64 = 0.8;
 /// Pause after a renewal that failed. The old id still works, so there is no haste.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(30);

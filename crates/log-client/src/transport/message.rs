@@ -144,7 +144,7 @@ fn life(expires: u64) -> Duration {
     if life.is_zero() || life > STREAM_ID_LIFE { STREAM_ID_LIFE } else { life }
 }
 
-/// The table of wire.md, "Retry". What it does not name may pass and is repeated: 202 alone means
+/// The table of `docs/http-api.md`, "Answers". What it does not name may pass and is repeated: 202 alone means
 /// durable, and only the service's own refusals cost bytes.
 fn change_answer(reply: &Reply) -> Answer {
     match reply.status.as_u16() {
