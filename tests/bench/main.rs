@@ -3,10 +3,18 @@
 //! Figures are printed as a table. The machine is noisy: the shortest of many runs and CPU seconds
 //! are what can be compared, a single wall time is not.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context, Result};
-use relay_tests::{measure::Runs, program::program};
+use relay_tests::{
+    measure::{Runs, resident_kib},
+    program::program,
+    wait::eventually,
+};
 
 mod follow;
 mod throughput;
@@ -17,10 +25,32 @@ const STARTS: usize = 100;
 #[expect(clippy::print_stdout, reason = "the table is the product")]
 fn main() -> Result<()> {
     println!("{:<44} {:>12} {:>12}  peer", "what", "Relay", "peer");
-    for row in start()?.into_iter().chain(throughput::rows()?).chain(follow::rows()?) {
+    for row in
+        start()?.into_iter().chain([idle()?]).chain(throughput::rows()?).chain(follow::rows()?)
+    {
         println!("{:<44} {:>12} {:>12}  {}", row.what, row.relay, row.peer, row.named);
     }
     Ok(())
+}
+
+/// Memory of an entrypoint whose command says nothing, and whose log service is away.
+fn idle() -> Result<Row> {
+    let mut relay = Command::new(program("entrypoint"))
+        .args(["--log-url", "http://127.0.0.1:9", "--flush-max", "0", "--", "sleep", "3"])
+        .stderr(Stdio::null())
+        .spawn()?;
+    let begun = SystemTime::now();
+    eventually(Duration::from_secs(2), "it has settled", || {
+        begun.elapsed().is_ok_and(|elapsed| elapsed > Duration::from_secs(1))
+    });
+    let resident = resident_kib(&relay)?;
+    relay.wait()?;
+    Ok(Row {
+        what: "entrypoint: resident, idle",
+        relay: format!("{resident} kB"),
+        peer: "32500 kB".to_owned(),
+        named: "Tekton's entrypoint (DESIGN section 8)",
+    })
 }
 
 /// One line of the table.

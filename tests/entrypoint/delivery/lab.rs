@@ -62,6 +62,8 @@ impl Lab {
     pub(super) fn entrypoint(&self) -> Command {
         let mut command = bare_entrypoint();
         command.env("RELAY_LOG_URL", self.service.url()).env("RELAY_POD", "web-0");
+        // A machine that does much else is slow to store the last megabytes.
+        command.env("RELAY_FLUSH_MAX", "10s");
         command.stdin(Stdio::null());
         command
     }
