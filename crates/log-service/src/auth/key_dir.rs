@@ -144,4 +144,30 @@ mod tests {
         let (_, keys) = KeyDir::open(path).unwrap();
         assert!(format!("{:?}", keys.load()).contains("signing: KeyId(7)"));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn changed_keys_are_taken_over_and_unusable_ones_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let signing = |keys: &super::Keys| format!("{:?}", keys.load());
+        fs::write(path.join("1.key"), [1; 32]).unwrap();
+        let (key_dir, keys) = KeyDir::open(path).unwrap();
+        let watching = tokio::spawn(key_dir.watch(keys.clone()));
+        for (file, content, number) in [
+            ("2.key", &[2; 32][..], 1),
+            ("sign", b"2\n", 2),
+            ("sign", b"9", 2),
+            ("sign", b"1", 1),
+            ("3.key", b"short", 1),
+        ] {
+            fs::write(path.join(file), content).unwrap();
+            if file == "2.key" {
+                fs::write(path.join("sign"), "1").unwrap();
+            }
+            tokio::time::sleep(super::RELOAD * 2).await;
+            let expected = format!("signing: KeyId({number})");
+            assert!(signing(&keys).contains(&expected), "{file}: {}", signing(&keys));
+        }
+        watching.abort();
+    }
 }
