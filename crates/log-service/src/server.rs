@@ -30,12 +30,13 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections at once: 4,096 cost about 100 MiB in the worst case; others wait to be accepted.
+/// Connections at once; others wait to be accepted. If all of them send the longest head, they cost
+/// 256 MiB, for 10 s.
 const MAX_CONNECTIONS: usize = 4096;
 /// Requests at once on one HTTP/2 connection: a writer has 16 in flight.
 const MAX_STREAMS: u32 = 64;
-/// Largest head of a request, and HTTP/1.1 read buffer: half a chunk of the entrypoint.
-const READ_BUFFER: usize = 256 << 10;
+/// Largest head of a request, and HTTP/1.1 read buffer: an eighth of a chunk of the entrypoint.
+const READ_BUFFER: usize = 64 << 10;
 /// How long requests may take that run when the service is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 /// Pause after a failure to accept, such as too many open files.

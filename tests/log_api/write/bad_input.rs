@@ -67,7 +67,8 @@ fn forged_ids_get_one_and_the_same_answer() {
     let writer = Writer::new(&service);
     let unknown = send(client().post(format!("{}/nothing/here", service.url()))).problem();
     let (base, id) = writer.url.rsplit_once('/').unwrap();
-    let flipped = format!("{}{}", if id.starts_with('A') { 'B' } else { 'A' }, &id[1..]);
+    let flipped =
+        format!("{}{}", if id.starts_with('A') { 'B' } else { 'A' }, id.get(1..).unwrap());
     // An id of another process is signed with a key that this one does not know.
     let other = Writer::new(&Service::in_memory()).url;
     let foreign = other.rsplit_once('/').unwrap().1.to_owned();
@@ -96,7 +97,7 @@ fn a_bomb_is_refused_while_it_is_decoded() {
     for _ in 0..8192 {
         bomb.extend_from_slice(&[0x02, 0x00, 0x10, b'x']);
     }
-    assert_eq!(writer.patch("bytes 0-99999/*", &[b'x'; 100_000]).status, 202);
+    assert_eq!(writer.patch("bytes 0-99999/*", &vec![b'x'; 100_000]).status, 202);
     let before = peak(&service);
     let send_bomb = |range: Option<&str>| {
         let request = writer.request("PATCH", "data").header("content-encoding", "zstd");
@@ -131,7 +132,7 @@ fn bodies_end_where_they_say() {
         cut.map_or(Ok(()), |cut| stream.shutdown(cut)).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        answer[9..12].to_owned()
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
     };
     let cut = Some(Shutdown::Write);
     let chunked = "transfer-encoding: chunked";
@@ -165,7 +166,7 @@ fn json_that_is_none_or_something_else_is_refused() {
         (422, "markers", r#"{"range": "bytes 0-5/*", "markers": ["corrupt"]}"#),
     ] {
         let answer = send(writer.request("POST", path).body(body.to_owned()));
-        assert_eq!(answer.status, status, "{path} {}", &body[..body.len().min(80)]);
+        assert_eq!(answer.status, status, "{path} {}", body.chars().take(80).collect::<String>());
         answer.problem();
     }
     assert_eq!(writer.head(), (0, String::new()));

@@ -131,6 +131,6 @@ fn a_stream_completed_after_its_end_is_checked_late() {
         relay_tests::wait::eventually(std::time::Duration::from_secs(5), "it is checked", || {
             metric(&service, "checksum_mismatches_total") == mismatches
         });
-        assert_eq!(service.log().matches("differs from its checksum").count(), mismatches as usize);
+        assert_eq!(service.log().matches("differs from its checksum").count() as u64, mismatches);
     }
 }

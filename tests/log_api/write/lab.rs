@@ -37,7 +37,8 @@ pub(super) fn metric(service: &Service, name: &str) -> u64 {
     let text = client().get(format!("{}/metrics", service.url())).send().unwrap().text().unwrap();
     let name = format!("relay_log_service_{name} ");
     let value = text.lines().find_map(|line| line.strip_prefix(&name));
-    value.unwrap_or_else(|| panic!("no {name}in {text}")).parse().unwrap()
+    assert!(value.is_some(), "no {name}in {text}");
+    value.unwrap().parse().unwrap()
 }
 
 /// CRC-32C, bit by bit: slow and independent.

@@ -46,12 +46,12 @@ fn with_too_much_in_memory_writers_are_told_when_to_come_again() {
         // A request costs 1 KiB beside its bytes: 32 of 4 MiB would be one too many.
         let (many, service) = (&many, &service);
         let begin = |_| scope.spawn(|| stalled(many, service, 4 << 20, (4 << 20) - (4 << 10)));
-        let begun: Vec<_> = (0..32).map(begin).collect();
-        begun.into_iter().map(|begun| begun.join().unwrap()).collect()
+        let tasks: Vec<_> = (0..32).map(begin).collect();
+        tasks.into_iter().map(|task| task.join().unwrap()).collect()
     });
     let full = (128 << 20) - (99 << 10);
     eventually(Duration::from_secs(20), "all is held", || metric(&service, "held_bytes") > full);
-    let refused = one.patch("bytes 0-99999/*", &[0; 100_000]);
+    let refused = one.patch("bytes 0-99999/*", &vec![0; 100_000]);
     assert_eq!((refused.status, refused.header("retry-after")), (429, "1"));
     refused.problem();
     let dropped = json!({ "range": "bytes 0-99999/*", "markers": ["dropped"], "reason": "429" });
@@ -60,7 +60,7 @@ fn with_too_much_in_memory_writers_are_told_when_to_come_again() {
     eventually(Duration::from_secs(20), "memory is given back", || {
         metric(&service, "held_bytes") == 0
     });
-    assert_eq!(one.patch("bytes 100000-199999/*", &[0; 100_000]).status, 202);
+    assert_eq!(one.patch("bytes 100000-199999/*", &vec![0; 100_000]).status, 202);
 }
 
 #[test]

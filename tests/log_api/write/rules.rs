@@ -118,3 +118,26 @@ fn the_same_writer_gets_the_same_stream_and_another_none() {
         assert_eq!(create(&service, &other).status, 409);
     }
 }
+
+#[test]
+fn a_hole_may_be_filled_after_the_end_by_a_service_that_was_restarted() {
+    let folder = tempfile::tempdir().unwrap();
+    let body = json!({ "name": "stdout", "pod": "p", "instance": "i", "writer": "w" });
+    let content = b"hello world";
+    let service = Service::on_folder(folder.path());
+    let (writer, _) = Writer::at(&service, &body);
+    writer.patch("bytes 0-4/*", b"hello");
+    assert_eq!(writer.end(11, &crc32c(content)).header("relay-gaps"), "5-10");
+    drop(service);
+    let service = Service::on_folder(folder.path());
+    let (writer, created) = Writer::at(&service, &body);
+    assert!(!created);
+    assert_eq!(writer.head(), (5, "5-10".to_owned()));
+    assert_eq!(writer.end(12, &crc32c(content)).status, 409);
+    assert_eq!(writer.patch("bytes 8-11/*", b"rld!").status, 409, "past the end");
+    assert_eq!(writer.patch("bytes 5-10/*", b" world").status, 202);
+    assert_eq!(writer.patch("bytes 5-10/*", b" world").status, 202, "repeated");
+    assert_eq!(writer.end(11, &crc32c(content)).status, 202);
+    assert_eq!(writer.head(), (11, String::new()));
+    assert_eq!(super::lab::metric(&service, "checksum_mismatches_total"), 0);
+}

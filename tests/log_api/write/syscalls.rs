@@ -19,8 +19,8 @@ fn traced(folder: &Path, more: &[&str]) -> (Service, String) {
 /// Line number of the first call from `from` on that holds all of `parts`.
 fn call(trace: &[String], from: usize, parts: &[&str]) -> usize {
     let found = trace[from..].iter().position(|line| parts.iter().all(|part| line.contains(part)));
-    let found = found.unwrap_or_else(|| panic!("no {parts:?} after {from} in {trace:#?}"));
-    from + found
+    assert!(found.is_some(), "no {parts:?} after {from} in {trace:#?}");
+    from + found.unwrap()
 }
 
 #[test]
