@@ -3,6 +3,10 @@
 //! `object_store` syncs only directories that the same call made. Of two first puts into a new
 //! directory, one may thus return while the directory's own entry, made by the other, is not yet
 //! on disk. So the chain is made and synced here, before the first put into it.
+//!
+//! A sync that is repeated after an error may succeed although data was lost. Data is therefore
+//! never synced again: a repeated put writes a new file. Only directories are, and their entries go
+//! through the file system's journal, whose errors stay (ext4 and XFS stop writing).
 
 use std::{
     collections::HashSet,
