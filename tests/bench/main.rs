@@ -49,7 +49,7 @@ fn idle() -> Result<Row> {
         what: "entrypoint: resident, idle",
         relay: format!("{resident} kB"),
         peer: "32500 kB".to_owned(),
-        named: "Tekton's entrypoint (DESIGN section 8)",
+        named: "Tekton's entrypoint, measured once on a like machine",
     })
 }
 
