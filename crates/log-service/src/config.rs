@@ -16,7 +16,7 @@ use crate::store::StoreUrl;
 #[command(name = "relay-log-service", version)]
 pub struct Flags {
     /// Where to listen: `IP:PORT` (port 0 takes a free one) or `unix:/path`
-    #[arg(long, env = "RELAY_LISTEN", default_value = "127.0.0.1:8750", value_name = "ADDR")]
+    #[arg(long, env = "RELAY_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
     listen: Listen,
     /// Where to keep the logs: `file:///DIR`, `memory:` or `gs://BUCKET/PREFIX`
     #[arg(long, env = "RELAY_STORE", value_name = "URL")]
