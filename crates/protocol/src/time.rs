@@ -21,21 +21,24 @@ use crate::{limit::MAX_TIMES, range::position};
 #[serde(transparent)]
 pub struct UnixMillis(pub u64);
 
-/// When the bytes of a range were captured: `offset=unix_ms,…`.
+/// When the bytes of a range were captured.
 ///
 /// An entry holds from its offset to the next entry's. Offsets are absolute in the stream and
-/// rise; times are as the writer's clock gave them and need not. At most [`MAX_TIMES`] entries.
+/// rise; times are as the writer's clock gave them and need not. At most `MOST` entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CaptureTimes {
+pub struct TimeIndex<const MOST: usize> {
     entries: Vec<(u64, UnixMillis)>,
 }
+
+/// The times of one request: `offset=unix_ms,…` in the header.
+pub type CaptureTimes = TimeIndex<MAX_TIMES>;
 
 /// A text that is not a list of capture times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Relay-Times is not a list of at most {MAX_TIMES} OFFSET=UNIX_MS with rising offsets")]
 pub struct TimesError;
 
-impl CaptureTimes {
+impl TimeIndex<MAX_TIMES> {
     /// Reads a header; an empty one has no entries.
     ///
     /// # Errors
@@ -54,14 +57,28 @@ impl CaptureTimes {
         }
         Ok(times)
     }
+}
 
+impl<const MOST: usize> TimeIndex<MOST> {
     /// Notes that the bytes from `offset` on were captured at `time`.
     ///
-    /// A repeated time adds nothing. Once [`MAX_TIMES`] entries exist, later bytes keep the last.
+    /// A repeated time adds nothing. Once `MOST` entries exist, later bytes keep the last.
     pub fn note(&mut self, offset: u64, time: UnixMillis) {
         let repeated = self.entries.last().is_some_and(|last| last.1 == time || last.0 >= offset);
         if !repeated && !self.is_full() {
             self.entries.push((offset, time));
+        }
+    }
+
+    /// Adds the times of the bytes from `start` to `end`, which lie after all noted before.
+    pub fn extend<const OTHER: usize>(&mut self, times: &TimeIndex<OTHER>, start: u64, end: u64) {
+        if let Some(time) = times.at(start) {
+            self.note(start, time);
+        }
+        for &(offset, time) in &times.entries {
+            if offset > start && offset < end {
+                self.note(offset, time);
+            }
         }
     }
 
@@ -84,13 +101,14 @@ impl CaptureTimes {
         self.entries.is_empty()
     }
 
-    /// Whether no further entry fits into a header.
+    /// Whether no further entry fits.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.entries.len() >= MAX_TIMES
+        self.entries.len() >= MOST
     }
 }
 
+/// The header.
 impl fmt::Display for CaptureTimes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (offset, UnixMillis(millis))) in self.entries.iter().enumerate() {

@@ -10,7 +10,10 @@
 
 use relay_protocol::{capability::StreamUuid, limit::MAX_SEGMENT_BYTES};
 
-use super::{Corrupt, SegmentTimes, times::put_varint};
+use super::{
+    Corrupt, SegmentTimes,
+    times::{self, put_varint},
+};
 
 const MAGIC: u32 = 0x184D_2A50;
 const VERSION: u8 = 1;
@@ -102,7 +105,7 @@ impl Header {
         encoded.extend_from_slice(&small(self.newlines));
         encoded.extend_from_slice(&small(frames.len() as u64));
         encoded.extend_from_slice(&crc32c::crc32c(frames).to_le_bytes());
-        self.times.encode(self.start, &mut encoded);
+        times::encode(&self.times, self.start, &mut encoded);
         put_varint(self.appends.len() as u64, &mut encoded);
         for Append { key, start, length } in &self.appends {
             put_varint(key.len() as u64, &mut encoded);
@@ -140,7 +143,7 @@ impl Header {
         let newlines = u64::from(reader.small()?);
         let frames = usize::try_from(reader.small()?).unwrap_or(usize::MAX);
         let stored = Stored { offset, length: frames, crc: reader.small()? };
-        let times = SegmentTimes::decode(start, &mut reader)?;
+        let times = times::decode(start, &mut reader)?;
         let appends = decode_appends(start, &mut reader)?;
         if !reader.rest.is_empty() {
             return Err(Corrupt("its header is too long"));
