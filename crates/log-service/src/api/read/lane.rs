@@ -294,6 +294,8 @@ impl Lane {
     pub(super) fn time(&self) -> UnixMillis {
         match &self.head {
             Some(Item::Lines(run)) => run.time,
+            // Behind the last lines of the streams beside it: they end when the run does.
+            Some(Item::End(end)) => end.at.max(self.lines.time()),
             _ => self.lines.time(),
         }
     }
