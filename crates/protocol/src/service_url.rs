@@ -1,6 +1,11 @@
 //! Address of the log service.
 
-use std::{fmt, net::IpAddr, path::Path, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use http::Uri;
 
@@ -154,12 +159,12 @@ fn parse_http(text: &str) -> Result<ServiceUrl, UrlError> {
     let uri: Uri = text.parse().map_err(|_| malformed())?;
     let host = |default_port| {
         let authority = uri.authority().ok_or_else(malformed)?;
-        let name = authority.host().trim_matches(['[', ']']).to_ascii_lowercase();
+        let name = host_name(authority.host()).ok_or_else(malformed)?;
         let port = match authority.as_str().strip_prefix(authority.host()) {
             None | Some("") => default_port,
             Some(_) => authority.port_u16().filter(|port| *port > 0).ok_or_else(malformed)?,
         };
-        if name.is_empty() { Err(malformed()) } else { Ok(Host { name, port }) }
+        Ok(Host { name, port })
     };
     let endpoint = match uri.scheme_str() {
         Some("https") => Endpoint::Tls(host(443)?),
@@ -173,6 +178,15 @@ fn parse_http(text: &str) -> Result<ServiceUrl, UrlError> {
         _ => return Err(malformed()),
     };
     Ok(ServiceUrl { endpoint, base: uri.path().trim_end_matches('/').to_owned() })
+}
+
+/// A name, an address of IPv4, or one of IPv6 in brackets, which are left out.
+fn host_name(host: &str) -> Option<String> {
+    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address.parse::<Ipv6Addr>().is_ok().then(|| address.to_ascii_lowercase());
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    (!host.is_empty() && host.bytes().all(plain)).then(|| host.to_ascii_lowercase())
 }
 
 /// The input as an error shows it: bounded.
@@ -227,6 +241,9 @@ mod tests {
             "https://:1",
             "https://x:0",
             "https://x:99999",
+            "https://0[a]",
+            "https://[a]",
+            "https://[::1",
         ] {
             assert_eq!(parse(text), Err(UrlError::Malformed(text.to_owned())), "{text}");
         }
