@@ -294,8 +294,9 @@ impl Lane {
     pub(super) fn time(&self) -> UnixMillis {
         match &self.head {
             Some(Item::Lines(run)) => run.time,
-            // Behind the last lines of the streams beside it: they end when the run does.
-            Some(Item::End(end)) => end.at.max(self.lines.time()),
+            // Behind the last lines of the streams beside it, also where a line was captured in the
+            // millisecond in which the service was told: they end when the run does.
+            Some(Item::End(end)) => UnixMillis(end.at.0.saturating_add(1)).max(self.lines.time()),
             _ => self.lines.time(),
         }
     }
