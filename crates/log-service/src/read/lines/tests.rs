@@ -105,6 +105,15 @@ fn leaving_out_lines_moves_the_offset_with_them() {
     assert_eq!(run.skip(3), None);
 }
 
+/// Where segments begin and end in a text that is cut at these places.
+fn bounds(cuts: &[usize], length: usize) -> Vec<usize> {
+    let mut bounds: Vec<usize> = cuts.iter().map(|cut| cut % (length + 1)).collect();
+    bounds.extend([0, length]);
+    bounds.sort_unstable();
+    bounds.dedup();
+    bounds
+}
+
 proptest! {
     /// Whatever the segments: all bytes once, in order; whole lines; each with its own time.
     #[test]
@@ -114,10 +123,7 @@ proptest! {
         times in prop::collection::btree_map(1..200_u64, 2..9_u64, 0..12),
     ) {
         let times: Vec<(u64, u64)> = std::iter::once((0, 2)).chain(times).collect();
-        let mut bounds: Vec<usize> = cuts.iter().map(|cut| cut % (text.len() + 1)).collect();
-        bounds.extend([0, text.len()]);
-        bounds.sort_unstable();
-        bounds.dedup();
+        let bounds = bounds(&cuts, text.len());
         let mut lines = Lines::new(CREATED);
         let mut runs = Vec::new();
         for piece in bounds.windows(2) {
@@ -150,10 +156,7 @@ proptest! {
     fn long_lines_come_in_parts(cuts in prop::collection::vec(0..300_000_usize, 0..4), length in 0..300_000_usize) {
         let mut text = vec![b'y'; length];
         text.extend_from_slice(b"\nz\n");
-        let mut bounds: Vec<usize> = cuts.iter().map(|cut| cut % text.len()).collect();
-        bounds.extend([0, text.len()]);
-        bounds.sort_unstable();
-        bounds.dedup();
+        let bounds = bounds(&cuts, text.len());
         let mut lines = Lines::new(CREATED);
         let mut runs = Vec::new();
         for piece in bounds.windows(2) {
