@@ -20,15 +20,19 @@ const LAST: i32 = 30;
 /// Runs `bash` so that it does not outlive its parent, whatever becomes of the test.
 const MORTAL_BASH: [&str; 4] = ["setpriv", "--pdeathsig", "KILL", "bash"];
 
-/// What keeps a shell waiting: it ends with the sleep, so that it never spins.
-const WAIT: &str =
-    "setpriv --pdeathsig KILL sleep 60 & while kill -0 $! 2>/dev/null; do wait; done";
+/// What a shell waits for. It is begun before any trap is set, and by now it is the sleep: a shell
+/// that has only just forked can still die of the signal that its parent traps.
+const SLEEP: &str = "setpriv --pdeathsig KILL sleep 60 & \
+     until read -r name < /proc/$!/comm; [ x$name = xsleep ]; do :; done";
+
+/// Keeps a shell waiting until its [`SLEEP`] ends, so that it never spins.
+const WAIT: &str = "while kill -0 $! 2>/dev/null; do wait; done";
 
 /// Notes every signal that a shell can trap, and goes on until [`LAST`].
 fn listener(notes: &Notes) -> String {
     let path = notes.path();
     format!(
-        "for s in {{1..64}}; do trap \"echo got $s. >> {path}\" $s 2>/dev/null; done; \
+        "{SLEEP}; for s in {{1..64}}; do trap \"echo got $s. >> {path}\" $s 2>/dev/null; done; \
          trap \"echo got {LAST}. >> {path}; kill \\$!; exit 0\" {LAST}; \
          echo ready $$. >> {path}; {WAIT}",
         path = path.display()
@@ -94,8 +98,9 @@ fn only_the_command_is_sent_a_signal_unless_the_group_is_asked_for() {
     let script = |notes: &Notes| {
         let path = notes.path();
         let child = format!(
-            "trap 'echo child >> {0}; exit' TERM; echo c-ready >> {0}; {1}",
+            "{1}; trap 'echo child >> {0}; exit' TERM; echo c-ready >> {0}; {2}",
             path.display(),
+            SLEEP.replace('$', "\\$"),
             WAIT.replace('$', "\\$")
         );
         format!(
