@@ -1,5 +1,6 @@
-//! The log service as its clients meet it.
+//! The log service as its clients meet it, on every store that it can keep its logs in.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod lab;
 mod read;
 mod write;

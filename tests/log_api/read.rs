@@ -1,35 +1,44 @@
 //! Reading: what comes back of what was written, in every form.
 
 mod follow;
-mod lab;
 mod raw;
 mod replicas;
 mod resume;
 mod rights;
 
-use lab::{Lab, status};
+use relay_tests::{on_every_store, store::Store};
 
-fn two_streams(lab: &Lab, pod: &str) {
+use crate::lab::{Lab, status};
+
+on_every_store! {
+    lines_of_two_streams_are_interleaved_by_their_capture_times,
+    tail_and_since_cut_the_interleaved_lines,
+    records_hold_the_same_lines_their_places_and_the_end_of_each_stream,
+    all_runs_come_in_order_and_previous_is_the_one_before_the_last,
+    lost_bytes_are_shown_as_what_they_are,
+    several_containers_ask_for_one_of_them,
+    lists_say_what_is_kept,
+}
+
+fn two_streams(lab: &Lab<'_>, pod: &str) {
     let mut stdout = lab.writer(pod, "a1", "stdout");
     let mut stderr = lab.writer(pod, "a1", "stderr");
     stdout.write_timed(b"one\nthree\n", "0=1000,4=3000");
     stderr.write_timed(b"two\n\xff\xfe\nfour", "0=2000,4=3500,7=4000");
-    stdout.end();
-    stderr.end();
+    stdout.finish();
+    stderr.finish();
 }
 
-#[test]
-fn lines_of_two_streams_are_interleaved_by_their_capture_times() {
-    let lab = Lab::new();
+fn lines_of_two_streams_are_interleaved_by_their_capture_times(store: &Store) {
+    let lab = Lab::on(store);
     two_streams(&lab, "p");
     assert_eq!(lab.read("p", ""), b"one\ntwo\nthree\n\xff\xfe\nfour");
     let stamped = lab.read("p", "stream=stdout&timestamps=true");
     assert_eq!(stamped, b"1970-01-01T00:00:01.000Z one\n1970-01-01T00:00:03.000Z three\n");
 }
 
-#[test]
-fn tail_and_since_cut_the_interleaved_lines() {
-    let lab = Lab::new();
+fn tail_and_since_cut_the_interleaved_lines(store: &Store) {
+    let lab = Lab::on(store);
     two_streams(&lab, "p");
     for (query, expected) in [
         ("tail=0", &b""[..]),
@@ -46,9 +55,8 @@ fn tail_and_since_cut_the_interleaved_lines() {
     }
 }
 
-#[test]
-fn records_hold_the_same_lines_their_places_and_the_end_of_each_stream() {
-    let lab = Lab::new();
+fn records_hold_the_same_lines_their_places_and_the_end_of_each_stream(store: &Store) {
+    let lab = Lab::on(store);
     two_streams(&lab, "p");
     let records = lab.records("p", "");
     let stream = |record: &serde_json::Value| record["stream"].as_str().unwrap().to_owned();
@@ -62,13 +70,12 @@ fn records_hold_the_same_lines_their_places_and_the_end_of_each_stream() {
     assert_eq!(lines[4]["text"], "four");
 }
 
-#[test]
-fn all_runs_come_in_order_and_previous_is_the_one_before_the_last() {
-    let lab = Lab::new();
+fn all_runs_come_in_order_and_previous_is_the_one_before_the_last(store: &Store) {
+    let lab = Lab::on(store);
     for (instance, text) in [("r1", "first\n"), ("r2", "second\n"), ("r3", "third\n")] {
         let mut writer = lab.writer("p", instance, "stdout");
         writer.write(text.as_bytes());
-        writer.end();
+        writer.finish();
     }
     assert_eq!(lab.read("p", ""), b"first\nsecond\nthird\n");
     assert_eq!(lab.read("p", "previous=true"), b"second\n");
@@ -76,9 +83,8 @@ fn all_runs_come_in_order_and_previous_is_the_one_before_the_last() {
     assert_eq!(lab.read("p", "instance=r1"), b"first\n");
 }
 
-#[test]
-fn lost_bytes_are_shown_as_what_they_are() {
-    let lab = Lab::new();
+fn lost_bytes_are_shown_as_what_they_are(store: &Store) {
+    let lab = Lab::on(store);
     let mut writer = lab.writer("p", "a", "stdout");
     writer.write(b"a\nb");
     writer.drop_bytes(12);
@@ -96,12 +102,13 @@ fn lost_bytes_are_shown_as_what_they_are() {
 
 #[test]
 fn a_corrupt_segment_is_told_and_what_lies_behind_it_is_shown() {
-    let mut lab = Lab::new();
+    let store = Store::files();
+    let mut lab = Lab::on(&store);
     let mut writer = lab.writer("p", "a", "stdout");
     for line in ["good one\n", "will be bad\n", "good two\n"] {
         writer.write(line.as_bytes());
     }
-    writer.end();
+    writer.finish();
     lab.spoil_segment(9);
     lab.restart();
     let text = String::from_utf8(lab.read("p", "")).unwrap();
@@ -113,7 +120,7 @@ fn a_corrupt_segment_is_told_and_what_lies_behind_it_is_shown() {
 
 #[test]
 fn what_cannot_be_understood_is_refused_with_the_parameter_the_value_and_the_remedy() {
-    let lab = Lab::new();
+    let lab = Lab::on(&Store::Memory);
     two_streams(&lab, "p");
     for (query, words) in [
         ("tail=-2", r#"tail cannot be \"-2\": send a number of lines, or -1 for all"#),
@@ -135,9 +142,8 @@ fn what_cannot_be_understood_is_refused_with_the_parameter_the_value_and_the_rem
     assert_eq!(status(lab.get("p", "previous=true", &[])).0, 404);
 }
 
-#[test]
-fn several_containers_ask_for_one_of_them() {
-    let lab = Lab::new();
+fn several_containers_ask_for_one_of_them(store: &Store) {
+    let lab = Lab::on(store);
     lab.writer_of("p", "main", "a", "stdout").write(b"main\n");
     lab.writer_of("p", "side", "b", "stdout").write(b"side\n");
     let (code, body) = status(lab.get("p", "", &[]));
@@ -148,7 +154,7 @@ fn several_containers_ask_for_one_of_them() {
 
 #[test]
 fn answers_can_do_no_harm_in_a_browser() {
-    let lab = Lab::new();
+    let lab = Lab::on(&Store::Memory);
     two_streams(&lab, "p");
     for query in ["", "format=ndjson", "format=sse", "format=raw&stream=stdout", "tail=x"] {
         let answer = lab.get("p", query, &[]);
@@ -159,9 +165,8 @@ fn answers_can_do_no_harm_in_a_browser() {
     }
 }
 
-#[test]
-fn lists_say_what_is_kept() {
-    let lab = Lab::new();
+fn lists_say_what_is_kept(store: &Store) {
+    let lab = Lab::on(store);
     two_streams(&lab, "p");
     let list = lab.json("/api/namespaces/local/pods");
     assert_eq!(list["pods"][0]["pod"], "p");

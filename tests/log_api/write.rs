@@ -5,7 +5,6 @@ mod bad_input;
 mod crash;
 mod durable;
 mod full_disk;
-mod lab;
 mod load;
 mod replicas;
 mod rules;

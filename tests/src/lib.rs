@@ -1,8 +1,10 @@
 //! Harness of the black-box tests: real binaries, real sockets, real files.
 
+pub mod gcs;
 pub mod lab;
 pub mod measure;
 pub mod process;
 pub mod program;
 pub mod service;
+pub mod store;
 pub mod wait;

@@ -33,6 +33,21 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Path of a tool that `scripts/install` puts into the folder for tools.
+///
+/// # Panics
+///
+/// If it is not there.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
+pub fn tool(name: &str) -> PathBuf {
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
+    let path = cache.unwrap_or_default().join("relay/tools/bin").join(name);
+    assert!(path.is_file(), "{} is missing: run `scripts/install test`", path.display());
+    path
+}
+
 /// Whether the suites run in full length (`make test-long`).
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]

@@ -2,11 +2,21 @@
 
 use std::{io::Read, thread};
 
-use super::lab::{Lab, take};
+use relay_tests::{on_every_store, store::Store};
 
-#[test]
-fn following_may_begin_before_the_first_byte_and_ends_with_the_log() {
-    let lab = Lab::new();
+use crate::lab::{Lab, take};
+
+on_every_store! {
+    following_may_begin_before_the_first_byte_and_ends_with_the_log,
+    each_line_comes_when_it_is_durable_and_both_streams_are_followed,
+    a_new_run_of_the_container_joins,
+    a_hole_that_is_filled_in_time_is_never_seen,
+    a_slow_follower_loses_nothing_and_holds_up_nobody,
+    a_service_that_stops_breaks_its_followers_off_at_once_and_never_ends_their_log,
+}
+
+fn following_may_begin_before_the_first_byte_and_ends_with_the_log(store: &Store) {
+    let lab = Lab::on(store);
     for query in ["follow=true", "follow=true&format=ndjson", "follow=true&format=sse"] {
         let pod = format!("p{}", query.len());
         let answer = lab.get(&pod, query, &[]);
@@ -16,7 +26,7 @@ fn following_may_begin_before_the_first_byte_and_ends_with_the_log() {
         for line in ["one\n", "two\n", "three\n"] {
             writer.write(line.as_bytes());
         }
-        writer.end();
+        writer.finish();
         let text = reader.join().unwrap();
         for line in ["one", "two", "three"] {
             assert_eq!(text.matches(line).count(), 1, "{text}");
@@ -24,9 +34,8 @@ fn following_may_begin_before_the_first_byte_and_ends_with_the_log() {
     }
 }
 
-#[test]
-fn each_line_comes_when_it_is_durable_and_both_streams_are_followed() {
-    let lab = Lab::new();
+fn each_line_comes_when_it_is_durable_and_both_streams_are_followed(store: &Store) {
+    let lab = Lab::on(store);
     let mut stdout = lab.writer("p", "a", "stdout");
     let mut stderr = lab.writer("p", "a", "stderr");
     stdout.write(b"begun\n");
@@ -38,16 +47,15 @@ fn each_line_comes_when_it_is_durable_and_both_streams_are_followed() {
         stderr.write(b"err\n");
         assert_eq!(take(&mut answer, 4), b"err\n");
     }
-    stdout.end();
-    stderr.end();
+    stdout.finish();
+    stderr.finish();
     let mut rest = Vec::new();
     answer.read_to_end(&mut rest).unwrap();
     assert_eq!(rest, b"");
 }
 
-#[test]
-fn a_new_run_of_the_container_joins() {
-    let lab = Lab::new();
+fn a_new_run_of_the_container_joins(store: &Store) {
+    let lab = Lab::on(store);
     let mut first = lab.writer("p", "r1", "stdout");
     first.write(b"first\n");
     let mut answer = lab.get("p", "follow=true", &[]);
@@ -55,15 +63,14 @@ fn a_new_run_of_the_container_joins() {
     let mut second = lab.writer("p", "r2", "stdout");
     second.write(b"second\n");
     assert_eq!(take(&mut answer, 7), b"second\n");
-    second.end();
+    second.finish();
     let mut rest = Vec::new();
     answer.read_to_end(&mut rest).unwrap();
     assert_eq!(rest, b"", "the first run has no end, and was silent since the second began");
 }
 
-#[test]
-fn a_hole_that_is_filled_in_time_is_never_seen() {
-    let lab = Lab::new();
+fn a_hole_that_is_filled_in_time_is_never_seen(store: &Store) {
+    let lab = Lab::on(store);
     let mut writer = lab.writer("p", "a", "stdout");
     writer.write(b"one\n");
     writer.skip(4);
@@ -80,9 +87,8 @@ fn a_hole_that_is_filled_in_time_is_never_seen() {
     }
 }
 
-#[test]
-fn a_slow_follower_loses_nothing_and_holds_up_nobody() {
-    let lab = Lab::new();
+fn a_slow_follower_loses_nothing_and_holds_up_nobody(store: &Store) {
+    let lab = Lab::on(store);
     let mut writer = lab.writer("p", "a", "stdout");
     let mut answer = lab.get("p", "follow=true", &[]);
     let line = b"a line that nobody reads yet, of a length that is not a power of two\n";
@@ -97,9 +103,8 @@ fn a_slow_follower_loses_nothing_and_holds_up_nobody() {
     drop(answer);
 }
 
-#[test]
-fn a_service_that_stops_breaks_its_followers_off_at_once_and_never_ends_their_log() {
-    let mut lab = Lab::new();
+fn a_service_that_stops_breaks_its_followers_off_at_once_and_never_ends_their_log(store: &Store) {
+    let mut lab = Lab::on(store);
     let mut writer = lab.writer("p", "a", "stdout");
     writer.write(b"begun\n");
     let forms = ["", "&format=raw", "&format=ndjson", "&format=sse"];

@@ -2,7 +2,15 @@
 
 use proptest::{prelude::*, test_runner::TestRunner};
 
-use super::lab::{Lab, status};
+use relay_tests::{on_every_store, store::Store};
+
+use crate::lab::{Lab, status};
+
+on_every_store! {
+    random_bytes_come_back_equal_whole_and_by_range,
+    a_range_past_the_end_is_refused_and_a_range_that_is_none_is_ignored,
+    lost_bytes_are_never_left_out_silently,
+}
 
 /// Bytes that no text is made of.
 fn noise(length: usize, mut seed: u32) -> Vec<u8> {
@@ -13,13 +21,12 @@ fn noise(length: usize, mut seed: u32) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-#[test]
-fn random_bytes_come_back_equal_whole_and_by_range() {
-    let lab = Lab::new();
+fn random_bytes_come_back_equal_whole_and_by_range(store: &Store) {
+    let lab = Lab::on(store);
     let bytes = noise(3_000_000, 7);
     let mut writer = lab.writer("p", "a", "stdout");
     bytes.chunks(700_001).for_each(|chunk| writer.write(chunk));
-    writer.end();
+    writer.finish();
     assert_eq!(lab.read("p", "format=raw"), bytes);
     assert_eq!(lab.read("p", "format=raw&follow=true"), bytes);
     assert_eq!(lab.read("p", ""), bytes, "one stream as text is its bytes");
@@ -39,12 +46,11 @@ fn random_bytes_come_back_equal_whole_and_by_range() {
         .unwrap();
 }
 
-#[test]
-fn a_range_past_the_end_is_refused_and_a_range_that_is_none_is_ignored() {
-    let lab = Lab::new();
+fn a_range_past_the_end_is_refused_and_a_range_that_is_none_is_ignored(store: &Store) {
+    let lab = Lab::on(store);
     let mut writer = lab.writer("p", "a", "stdout");
     writer.write(b"0123456789");
-    writer.end();
+    writer.finish();
     let ask = |range: &str| lab.get("p", "format=raw", &[("range", range)]);
     let refused = ask("bytes=10-");
     assert_eq!(refused.status(), 416);
@@ -56,14 +62,13 @@ fn a_range_past_the_end_is_refused_and_a_range_that_is_none_is_ignored() {
     }
 }
 
-#[test]
-fn lost_bytes_are_never_left_out_silently() {
-    let lab = Lab::new();
+fn lost_bytes_are_never_left_out_silently(store: &Store) {
+    let lab = Lab::on(store);
     let mut writer = lab.writer("p", "a", "stdout");
     writer.write(b"before");
     writer.drop_bytes(4);
     writer.write(b"behind");
-    writer.end();
+    writer.finish();
     let (code, body) = status(lab.get("p", "format=raw", &[]));
     assert_eq!(code, 409);
     assert!(body.contains("bytes 6-9 are not there"), "{body}");

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use relay_tests::wait::eventually;
+use relay_tests::{on_shared_stores, store::Store, wait::eventually};
 
-use super::lab::{Lab, take};
+use crate::lab::{Lab, take};
 
-#[test]
-fn a_follower_gets_what_another_process_stores() {
-    let here = Lab::new();
+on_shared_stores! {
+    a_follower_gets_what_another_process_stores,
+    of_two_versions_the_one_that_begins_first_is_shown_and_the_conflict_is_told,
+    a_list_says_what_another_process_stored_and_ended,
+}
+
+fn a_follower_gets_what_another_process_stores(store: &Store) {
+    let here = Lab::on(store);
     let there = here.replica();
     let mut answer = here.get("p", "follow=true", &[]);
     let mut writer = there.writer("p", "a", "stdout");
@@ -16,13 +21,12 @@ fn a_follower_gets_what_another_process_stores() {
         writer.write(line);
         assert_eq!(take(&mut answer, line.len()), line);
     }
-    writer.end();
+    writer.finish();
     assert_eq!(answer.text().unwrap(), "");
 }
 
-#[test]
-fn of_two_versions_the_one_that_begins_first_is_shown_and_the_conflict_is_told() {
-    let mut here = Lab::new();
+fn of_two_versions_the_one_that_begins_first_is_shown_and_the_conflict_is_told(store: &Store) {
+    let mut here = Lab::on(store);
     let there = here.replica();
     let (one, other) = (here.writer("p", "a", "stdout"), there.writer("p", "a", "stdout"));
     other.put(9, b"!\n", "");
@@ -35,9 +39,8 @@ fn of_two_versions_the_one_that_begins_first_is_shown_and_the_conflict_is_told()
     assert_eq!(text, expected);
 }
 
-#[test]
-fn a_list_says_what_another_process_stored_and_ended() {
-    let here = Lab::new();
+fn a_list_says_what_another_process_stored_and_ended(store: &Store) {
+    let here = Lab::on(store);
     let there = here.replica();
     let mut writer = there.writer("p", "a", "stdout");
     writer.write(b"one\n");
@@ -45,7 +48,7 @@ fn a_list_says_what_another_process_stored_and_ended() {
     assert_eq!(stream()["length"], 4);
     writer.write(b"two\n");
     assert_eq!(stream()["length"], 8);
-    writer.end();
+    writer.finish();
     // The end is found by listing, which is done once a second.
-    eventually(Duration::from_secs(10), "the end is listed", || stream()["end"] == "eof");
+    eventually(Duration::from_secs(30), "the end is listed", || stream()["end"] == "eof");
 }

@@ -4,10 +4,17 @@
 
 use std::io::{BufRead, BufReader};
 
-use super::lab::{Lab, status};
+use relay_tests::{on_every_store, store::Store};
+
+use crate::lab::{Lab, status};
+
+on_every_store! {
+    whoever_comes_back_after_any_event_loses_and_repeats_nothing,
+    a_follower_that_comes_back_gets_what_was_written_meanwhile,
+}
 
 /// Reads at most `count` events: their ids and their data.
-fn events(lab: &Lab, query: &str, last: Option<&str>, count: usize) -> Vec<(String, String)> {
+fn events(lab: &Lab<'_>, query: &str, last: Option<&str>, count: usize) -> Vec<(String, String)> {
     let headers: Vec<(&str, &str)> = last.map(|id| ("last-event-id", id)).into_iter().collect();
     let answer = lab.get("p", &format!("format=sse&{query}"), &headers);
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
@@ -27,17 +34,16 @@ fn events(lab: &Lab, query: &str, last: Option<&str>, count: usize) -> Vec<(Stri
     events
 }
 
-#[test]
-fn whoever_comes_back_after_any_event_loses_and_repeats_nothing() {
-    let lab = Lab::new();
+fn whoever_comes_back_after_any_event_loses_and_repeats_nothing(store: &Store) {
+    let lab = Lab::on(store);
     let mut stdout = lab.writer("p", "a", "stdout");
     let mut stderr = lab.writer("p", "a", "stderr");
     stdout.write_timed(b"1\n3\n5\n", "0=1000,2=3000,4=5000");
     stderr.write_timed(b"2\n4\n", "0=2000,2=4000");
     stdout.drop_bytes(3);
     stdout.write_timed(b"6", "9=6000");
-    stdout.end();
-    stderr.end();
+    stdout.finish();
+    stderr.finish();
     let whole = events(&lab, "", None, usize::MAX);
     assert_eq!(whole.len(), 6 + 1 + 2, "lines, a marker and two ends");
     for read in 1..whole.len() {
@@ -56,9 +62,8 @@ fn whoever_comes_back_after_any_event_loses_and_repeats_nothing() {
     }
 }
 
-#[test]
-fn a_follower_that_comes_back_gets_what_was_written_meanwhile() {
-    let lab = Lab::new();
+fn a_follower_that_comes_back_gets_what_was_written_meanwhile(store: &Store) {
+    let lab = Lab::on(store);
     let mut writer = lab.writer("p", "a", "stdout");
     writer.write(b"one\ntwo\n");
     let seen = events(&lab, "follow=true", None, 2);

@@ -12,7 +12,7 @@ use relay_protocol::capability::{Access, KeyId, KeyRing, TokenClaim};
 use relay_tests::service::Service;
 use serde_json::{Value, json};
 
-use super::lab::{Answer, Writer, client, send};
+use crate::lab::{Answer, Writer, client, send};
 
 fn key(number: u8) -> KeyRing {
     KeyRing::new(KeyId(number), vec![number; 32]).unwrap()

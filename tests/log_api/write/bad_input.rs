@@ -1,7 +1,7 @@
 use relay_tests::service::Service;
 use serde_json::json;
 
-use super::lab::{Writer, client, create, send};
+use crate::lab::{Writer, client, create, send};
 
 #[test]
 fn every_wrong_request_gets_its_status_and_changes_nothing() {

@@ -9,7 +9,7 @@ use std::{
 use relay_tests::{program::is_long_run, service::Service};
 use serde_json::json;
 
-use super::lab::{Writer, client, crc32c};
+use crate::lab::{Writer, client, crc32c};
 
 const CHUNK: usize = 3_000;
 const WRITERS: usize = 4;

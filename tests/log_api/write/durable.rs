@@ -1,18 +1,25 @@
 use std::{fs, thread};
 
-use relay_tests::service::{Service, files};
+use relay_tests::{
+    on_shared_stores,
+    service::{Service, files},
+    store::Store,
+};
 use serde_json::json;
 
-use super::lab::{Writer, crc32c, metric};
+use crate::lab::{Writer, crc32c, metric, named};
 
-#[test]
-fn acknowledged_bytes_survive_a_kill_and_the_rest_can_be_sent_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let body = json!({ "name": "stdout", "pod": "p", "instance": "i", "writer": "w" });
+on_shared_stores! {
+    acknowledged_bytes_survive_a_kill_and_the_rest_can_be_sent_again,
+    a_hole_may_be_filled_after_the_end_by_a_service_that_was_restarted,
+}
+
+fn acknowledged_bytes_survive_a_kill_and_the_rest_can_be_sent_again(store: &Store) {
+    let body = named("i");
     let content: Vec<u8> = (0..2_000_000_u32).map(|at| at.to_le_bytes()[1]).collect();
     let chunk = 50_000;
     let sent = |at: usize| format!("bytes {}-{}/*", at, at + chunk - 1);
-    let service = Service::on_folder(folder.path());
+    let service = store.service();
     let (writer, _) = Writer::at(&service, &body);
     let half = content.len() / 2;
     thread::scope(|scope| {
@@ -24,7 +31,7 @@ fn acknowledged_bytes_survive_a_kill_and_the_rest_can_be_sent_again() {
         }
     });
     service.kill();
-    let service = Service::on_folder(folder.path());
+    let service = store.service();
     let (writer, created) = Writer::at(&service, &body);
     assert!(!created);
     assert_eq!(writer.head(), (half as u64, String::new()));
@@ -32,6 +39,27 @@ fn acknowledged_bytes_survive_a_kill_and_the_rest_can_be_sent_again() {
         assert_eq!(writer.patch(&sent(at), &content[at..at + chunk]).status, 202);
     }
     assert_eq!(writer.end(content.len(), &crc32c(&content)).status, 202);
+}
+
+fn a_hole_may_be_filled_after_the_end_by_a_service_that_was_restarted(store: &Store) {
+    let body = named("i");
+    let content = b"hello world";
+    let service = store.service();
+    let (writer, _) = Writer::at(&service, &body);
+    writer.patch("bytes 0-4/*", b"hello");
+    assert_eq!(writer.end(11, &crc32c(content)).header("relay-gaps"), "5-10");
+    drop(service);
+    let service = store.service();
+    let (writer, created) = Writer::at(&service, &body);
+    assert!(!created);
+    assert_eq!(writer.head(), (5, "5-10".to_owned()));
+    assert_eq!(writer.end(12, &crc32c(content)).status, 409);
+    assert_eq!(writer.patch("bytes 8-11/*", b"rld!").status, 409, "past the end");
+    assert_eq!(writer.patch("bytes 5-10/*", b" world").status, 202);
+    assert_eq!(writer.patch("bytes 5-10/*", b" world").status, 202, "repeated");
+    assert_eq!(writer.end(11, &crc32c(content)).status, 202);
+    assert_eq!(writer.head(), (11, String::new()));
+    assert_eq!(metric(&service, "checksum_mismatches_total"), 0);
 }
 
 #[test]
@@ -46,7 +74,7 @@ fn a_stop_stores_what_is_held() {
             request.body("b").send().unwrap().status().as_u16()
         });
         relay_tests::wait::eventually(std::time::Duration::from_secs(10), "b is held", || {
-            let metrics = super::lab::client().get(format!("{}/metrics", service.url()));
+            let metrics = crate::lab::client().get(format!("{}/metrics", service.url()));
             let text = metrics.send().unwrap().text().unwrap();
             !text.contains("held_bytes 0\n")
         });
@@ -60,7 +88,7 @@ fn a_stop_stores_what_is_held() {
 #[test]
 fn a_corrupt_segment_is_never_taken_for_good() {
     let folder = tempfile::tempdir().unwrap();
-    let body = json!({ "name": "stdout", "pod": "p", "instance": "i", "writer": "w" });
+    let body = named("i");
     let service = Service::on_folder(folder.path());
     let (writer, _) = Writer::at(&service, &body);
     assert_eq!(writer.patch("bytes 0-4/*", b"hello").status, 202);
@@ -91,7 +119,7 @@ fn zstd_reads_a_segment() {
 #[test]
 fn readers_are_told_of_a_segment_whose_header_is_corrupt() {
     let folder = tempfile::tempdir().unwrap();
-    let body = json!({ "name": "stdout", "pod": "p", "instance": "i", "writer": "w" });
+    let body = named("i");
     let service = Service::on_folder(folder.path());
     let (writer, _) = Writer::at(&service, &body);
     for (range, line) in [("bytes 0-2/*", "ab\n"), ("bytes 3-5/*", "cd\n"), ("bytes 6-8/*", "ef\n")]
@@ -105,7 +133,7 @@ fn readers_are_told_of_a_segment_whose_header_is_corrupt() {
     fs::write(&segment, bytes).unwrap();
     let service = Service::on_folder(folder.path());
     let url = format!("{}/api/namespaces/local/pods/p/logs?format=ndjson", service.url());
-    let text = super::lab::client().get(url).send().unwrap().text().unwrap();
+    let text = crate::lab::client().get(url).send().unwrap().text().unwrap();
     let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
     let records: Vec<serde_json::Value> = records.collect();
     let shown = |at: usize| (&records[at]["offset"], &records[at]["length"], &records[at]["text"]);

@@ -7,7 +7,7 @@ use std::{
 use relay_tests::{service::Service, wait::eventually};
 use serde_json::json;
 
-use super::lab::{Writer, client, crc32c, create, send};
+use crate::lab::{Writer, client, crc32c, create, send};
 
 /// A file system of 8 MiB that only a mount namespace of its own sees.
 struct SmallDisk {

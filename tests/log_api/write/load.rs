@@ -7,7 +7,7 @@ use std::{
 use relay_tests::{service::Service, wait::eventually};
 use serde_json::json;
 
-use super::lab::{Writer, metric, send};
+use crate::lab::{Writer, metric, send};
 
 /// A request whose body stops before its last byte.
 fn stalled(writer: &Writer, service: &Service, length: usize, sent: usize) -> TcpStream {
@@ -71,7 +71,7 @@ fn a_refusal_is_read_by_clients_that_are_still_sending() {
         let long = writer.request("PATCH", "data").body(vec![0; 5 << 20]);
         assert_eq!(send(long).status, 413);
     }
-    let unknown = super::lab::client().patch(format!("{}/logs/x/data", service.url()));
+    let unknown = crate::lab::client().patch(format!("{}/logs/x/data", service.url()));
     assert_eq!(send(unknown.body(vec![0; 4 << 20])).status, 404);
 }
 

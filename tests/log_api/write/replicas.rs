@@ -2,25 +2,28 @@
 
 use std::{collections::BTreeMap, thread};
 
-use relay_tests::service::{Service, files};
+use relay_tests::{on_shared_stores, service::Service, store::Store};
 use serde_json::json;
 
-use super::lab::{Writer, client, crc32c};
+use crate::lab::{Writer, client, crc32c, named};
+
+on_shared_stores! {
+    both_take_the_same_bytes_and_neither_takes_others,
+    racing_appends_all_land_once,
+    one_creation_wins_and_the_others_find_it,
+}
 
 /// Two services, and the stream that both of them write.
 struct Pair {
-    folder: tempfile::TempDir,
     services: [Service; 2],
     writers: [Writer; 2],
 }
 
 impl Pair {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let services = [Service::on_folder(folder.path()), Service::on_folder(folder.path())];
-        let body = json!({ "name": "stdout", "pod": "p", "instance": "i", "writer": "w" });
-        let writers = services.each_ref().map(|service| Writer::at(service, &body).0);
-        Self { folder, services, writers }
+    fn on(store: &Store) -> Self {
+        let services = [store.service(), store.service()];
+        let writers = services.each_ref().map(|service| Writer::at(service, &named("i")).0);
+        Self { services, writers }
     }
 
     fn read(&self, at: usize) -> Vec<u8> {
@@ -30,9 +33,8 @@ impl Pair {
     }
 }
 
-#[test]
-fn both_take_the_same_bytes_and_neither_takes_others() {
-    let pair = Pair::new();
+fn both_take_the_same_bytes_and_neither_takes_others(store: &Store) {
+    let pair = Pair::on(store);
     let [one, two] = &pair.writers;
     for at in 0..20 {
         let range = format!("bytes {}-{}/*", at * 5, at * 5 + 4);
@@ -43,7 +45,6 @@ fn both_take_the_same_bytes_and_neither_takes_others() {
             }
         });
     }
-    assert_eq!(files(pair.folder.path(), "/d/").len(), 20);
     assert_eq!(two.patch("bytes 0-4/*", b"jello").status, 409);
     for at in 20..40 {
         let range = format!("bytes {}-{}/*", at * 5, at * 5 + 4);
@@ -61,9 +62,8 @@ fn both_take_the_same_bytes_and_neither_takes_others() {
     assert_eq!(one.end(200, "00000000").status, 409);
 }
 
-#[test]
-fn racing_appends_all_land_once() {
-    let pair = Pair::new();
+fn racing_appends_all_land_once(store: &Store) {
+    let pair = Pair::on(store);
     let landed: BTreeMap<String, String> = thread::scope(|scope| {
         let append = |task: usize| {
             let writer = &pair.writers[task % 2];
@@ -94,10 +94,8 @@ fn racing_appends_all_land_once() {
     }
 }
 
-#[test]
-fn one_creation_wins_and_the_others_find_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let services = [Service::on_folder(folder.path()), Service::on_folder(folder.path())];
+fn one_creation_wins_and_the_others_find_it(store: &Store) {
+    let services = [store.service(), store.service()];
     for round in 0..5 {
         let body =
             json!({ "name": "stdout", "pod": "p", "instance": format!("i{round}"), "writer": "w" });
@@ -113,5 +111,8 @@ fn one_creation_wins_and_the_others_find_it() {
         });
         assert_eq!(created.iter().filter(|created| **created).count(), 1, "{created:?}");
     }
-    assert_eq!(files(folder.path(), "/pods/").len(), 5);
+    let list = client().get(format!("{}/api/namespaces/local/pods/p", services[0].url()));
+    let list: serde_json::Value =
+        serde_json::from_str(&list.send().unwrap().text().unwrap()).unwrap();
+    assert_eq!(list["streams"].as_array().unwrap().len(), 5);
 }

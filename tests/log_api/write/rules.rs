@@ -1,11 +1,23 @@
-use relay_tests::service::{Service, files};
+use relay_tests::{
+    on_every_store,
+    service::{Service, files},
+    store::Store,
+};
 use serde_json::json;
 
-use super::lab::{Writer, crc32c, create, send};
+use crate::lab::{Writer, crc32c, create, send};
 
-#[test]
-fn ranges_come_in_any_order_and_repeat_without_harm() {
-    let service = Service::in_memory();
+on_every_store! {
+    ranges_come_in_any_order_and_repeat_without_harm,
+    appends_land_one_after_the_other_and_a_key_makes_them_repeatable,
+    encoded_bodies_are_stored_decoded,
+    markers_move_the_end_and_what_is_stored_counts_more,
+    an_end_is_checked_against_what_is_stored,
+    the_same_writer_gets_the_same_stream_and_another_none,
+}
+
+fn ranges_come_in_any_order_and_repeat_without_harm(store: &Store) {
+    let service = store.service();
     let writer = Writer::new(&service);
     let answer = writer.patch("bytes 5-9/*", b"world");
     assert_eq!((answer.status, answer.header("content-range")), (202, "bytes 5-9/*"));
@@ -32,9 +44,8 @@ fn other_bytes_for_a_stored_offset_are_refused_and_kept_as_evidence() {
     assert_eq!(writer.end(5, &crc32c(b"hello")).status, 202);
 }
 
-#[test]
-fn appends_land_one_after_the_other_and_a_key_makes_them_repeatable() {
-    let service = Service::in_memory();
+fn appends_land_one_after_the_other_and_a_key_makes_them_repeatable(store: &Store) {
+    let service = store.service();
     let writer = Writer::new(&service);
     assert_eq!(writer.append(None, b"one").header("content-range"), "bytes 0-2/*");
     assert_eq!(writer.append(Some("k"), b"two").header("content-range"), "bytes 3-5/*");
@@ -48,9 +59,8 @@ fn appends_land_one_after_the_other_and_a_key_makes_them_repeatable() {
     assert_eq!(ranged.append(None, b"x").status, 409, "it is written by range");
 }
 
-#[test]
-fn encoded_bodies_are_stored_decoded() {
-    let service = Service::in_memory();
+fn encoded_bodies_are_stored_decoded(store: &Store) {
+    let service = store.service();
     let writer = Writer::new(&service);
     let gzip = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x4b\xcf\xaf\xca\x2c\x50\x00\x00\xe8\x05\x8c\x5d\x06\x00\x00\x00";
     let zstd = b"\x28\xb5\x2f\xfd\x20\x05\x29\x00\x00zstd\n";
@@ -64,9 +74,8 @@ fn encoded_bodies_are_stored_decoded() {
     assert_eq!(writer.end(5, &crc32c(b"zstd\n")).status, 202);
 }
 
-#[test]
-fn markers_move_the_end_and_what_is_stored_counts_more() {
-    let service = Service::in_memory();
+fn markers_move_the_end_and_what_is_stored_counts_more(store: &Store) {
+    let service = store.service();
     let writer = Writer::new(&service);
     writer.patch("bytes 0-1/*", b"ab");
     let dropped = json!({ "range": "bytes 2-9/*", "markers": ["dropped"], "reason": "full" });
@@ -76,15 +85,14 @@ fn markers_move_the_end_and_what_is_stored_counts_more() {
     }
     writer.patch("bytes 10-11/*", b"cd");
     assert_eq!(writer.end(12, &crc32c(b"abcd")).status, 202);
-    let metrics = send(super::lab::client().get(format!("{}/metrics", service.url())));
+    let metrics = send(crate::lab::client().get(format!("{}/metrics", service.url())));
     let text = metrics.response.text().unwrap();
     let counted = "relay_log_service_marked_bytes_total{marker=\"dropped\",reason=\"full\"} 8";
     assert!(text.contains(counted), "{text}");
 }
 
-#[test]
-fn an_end_is_checked_against_what_is_stored() {
-    let service = Service::in_memory();
+fn an_end_is_checked_against_what_is_stored(store: &Store) {
+    let service = store.service();
     let writer = Writer::new(&service);
     writer.patch("bytes 0-4/*", b"hello");
     let crc = crc32c(b"hello");
@@ -101,9 +109,8 @@ fn an_end_is_checked_against_what_is_stored() {
     assert_eq!(writer.head(), (8, String::new()));
 }
 
-#[test]
-fn the_same_writer_gets_the_same_stream_and_another_none() {
-    let service = Service::in_memory();
+fn the_same_writer_gets_the_same_stream_and_another_none(store: &Store) {
+    let service = store.service();
     let body = json!({ "name": "stdout", "pod": "p", "instance": "i", "writer": "secret" });
     let (first, created) = Writer::at(&service, &body);
     assert!(created);
@@ -117,27 +124,4 @@ fn the_same_writer_gets_the_same_stream_and_another_none() {
     ] {
         assert_eq!(create(&service, &other).status, 409);
     }
-}
-
-#[test]
-fn a_hole_may_be_filled_after_the_end_by_a_service_that_was_restarted() {
-    let folder = tempfile::tempdir().unwrap();
-    let body = json!({ "name": "stdout", "pod": "p", "instance": "i", "writer": "w" });
-    let content = b"hello world";
-    let service = Service::on_folder(folder.path());
-    let (writer, _) = Writer::at(&service, &body);
-    writer.patch("bytes 0-4/*", b"hello");
-    assert_eq!(writer.end(11, &crc32c(content)).header("relay-gaps"), "5-10");
-    drop(service);
-    let service = Service::on_folder(folder.path());
-    let (writer, created) = Writer::at(&service, &body);
-    assert!(!created);
-    assert_eq!(writer.head(), (5, "5-10".to_owned()));
-    assert_eq!(writer.end(12, &crc32c(content)).status, 409);
-    assert_eq!(writer.patch("bytes 8-11/*", b"rld!").status, 409, "past the end");
-    assert_eq!(writer.patch("bytes 5-10/*", b" world").status, 202);
-    assert_eq!(writer.patch("bytes 5-10/*", b" world").status, 202, "repeated");
-    assert_eq!(writer.end(11, &crc32c(content)).status, 202);
-    assert_eq!(writer.head(), (11, String::new()));
-    assert_eq!(super::lab::metric(&service, "checksum_mismatches_total"), 0);
 }

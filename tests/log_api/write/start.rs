@@ -2,7 +2,7 @@ use std::fs;
 
 use relay_tests::service::{Service, refused, taken_port};
 
-use super::lab::{client, create, send};
+use crate::lab::{client, create, send};
 use serde_json::json;
 
 #[test]

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use relay_tests::service::{Service, files};
 
-use super::lab::{Writer, create};
+use crate::lab::{Writer, create};
 use serde_json::json;
 
 /// A service whose calls are written into a file. With `-D` strace becomes its child, and ends with it.
