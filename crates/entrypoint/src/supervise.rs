@@ -8,7 +8,7 @@ use rustix::process::{WaitOptions, wait};
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::{
@@ -132,17 +132,20 @@ pub(crate) async fn supervise(
     if let Some(client) = &client {
         client.hurry();
     }
+    let (shorten, deadline) = watch::channel(deadline);
     let closing = captures.close(client, outcome(ending), deadline);
     tokio::pin!(closing);
-    let report = tokio::select! {
-        report = &mut closing => report,
-        terminated = process.until_terminated() => {
-            terminated?;
-            let grace = flush_budget(limits.flush_max, limits.grace, Some(Duration::ZERO));
-            timeout_at(Instant::now() + grace, closing).await.ok().flatten()
+    loop {
+        tokio::select! {
+            report = &mut closing => return Ok((ending, report)),
+            terminated = process.until_terminated() => {
+                terminated?;
+                let grace = flush_budget(limits.flush_max, limits.grace, Some(Duration::ZERO));
+                let last = Instant::now() + grace.saturating_sub(RESERVE);
+                shorten.send_modify(|deadline| *deadline = last.min(*deadline));
+            }
         }
-    };
-    Ok((ending, report))
+    }
 }
 
 fn outcome(ending: Ending) -> Outcome {
@@ -171,42 +174,65 @@ impl Captures {
         self.tasks.push(tokio::spawn(capture.run()));
     }
 
-    /// Drains what is left and waits for delivery, until the deadline.
+    /// Drains what is left and waits for delivery, until the deadline, which may be moved
+    /// meanwhile.
     async fn close(
         self,
         client: Option<LogClient>,
-        outcome: Outcome,
-        deadline: Instant,
+        mut outcome: Outcome,
+        mut deadline: watch::Receiver<Instant>,
     ) -> Option<Report> {
-        let now = Instant::now();
-        self.exited.send_replace(Some(now));
-        let last_words = (deadline.saturating_duration_since(now) / 4).min(LAST_WORDS);
-        if let Some(client) = &client {
-            client.block_until(deadline - last_words);
-        }
-        // A full ring drops and marks by now; what still waits has a copy that nobody reads.
-        let last_write = deadline - last_words / 2;
-        let mut copies = Vec::new();
-        let mut outcome = outcome;
-        for mut task in self.tasks {
-            if let Ok(output) = timeout_at(last_write, &mut task).await {
-                copies.extend(output.ok().and_then(Output::close));
+        self.exited.send_replace(Some(Instant::now()));
+        let mut tasks = self.tasks;
+        let mut outputs = last_bytes(&mut tasks, client.as_ref(), &mut deadline).await;
+        for task in tasks.iter_mut().skip(outputs.len()) {
+            if let Ok(output) = timeout_at(Instant::now(), &mut *task).await {
+                outputs.push(output.ok());
             } else {
                 // What it has not read is of unknown length: the log says that it is not whole.
                 task.abort();
                 outcome.reason = EndReason::Abandoned;
             }
         }
+        let copies: Vec<_> = outputs.into_iter().flatten().filter_map(Output::close).collect();
         let report = match client {
-            Some(client) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                Some(client.finish(outcome, left).await)
-            }
+            Some(client) => Some(client.finish(outcome, deadline.clone()).await),
             None => None,
         };
+        let end = *deadline.borrow();
         for copy in copies {
-            drop(timeout_at(deadline, copy.wait()).await);
+            drop(timeout_at(end, copy.wait()).await);
         }
         report
+    }
+}
+
+/// Waits for the captures, and returns those that end in time: the first ones of `tasks`.
+async fn last_bytes(
+    tasks: &mut [JoinHandle<Output>],
+    client: Option<&LogClient>,
+    deadline: &mut watch::Receiver<Instant>,
+) -> Vec<Option<Output>> {
+    let mut outputs = Vec::new();
+    loop {
+        let end = *deadline.borrow_and_update();
+        let left = end.saturating_duration_since(Instant::now());
+        let last_words = (left / 4).min(LAST_WORDS);
+        if let Some(client) = client {
+            client.block_until(end - last_words);
+        }
+        let all = async {
+            while let Some(task) = tasks.get_mut(outputs.len()) {
+                let output = task.await.ok();
+                outputs.push(output);
+            }
+        };
+        tokio::select! {
+            () = all => return outputs,
+            // A full ring has dropped and marked by then; what waits still has a copy that nobody
+            // reads.
+            () = sleep_until(end - last_words / 2) => return outputs,
+            Ok(()) = deadline.changed() => {}
+        }
     }
 }

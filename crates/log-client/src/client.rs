@@ -9,8 +9,9 @@ use relay_protocol::{
     write::{CreateStream, EndReason},
 };
 use tokio::{
+    sync::watch,
     task::JoinHandle,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::{
@@ -186,21 +187,32 @@ impl LogClient {
         self.shared.room().notify_waiters();
     }
 
-    /// Waits until all is delivered and every stream is ended, at most `budget`.
+    /// Waits until all is delivered and every stream is ended, at most until the deadline, which
+    /// may be moved meanwhile.
     ///
     /// Streams that are still open are closed. All are created before one is ended. For the last
-    /// quarter of the budget, at most a second, what was never sent is marked instead, so that the
+    /// quarter of the time, at most a second, what was never sent is marked instead, so that the
     /// service learns of the end.
-    pub async fn finish(mut self, outcome: Outcome, budget: Duration) -> Report {
+    pub async fn finish(
+        mut self,
+        outcome: Outcome,
+        mut deadline: watch::Receiver<Instant>,
+    ) -> Report {
         self.shared.change(|delivery| delivery.finish(outcome));
         self.shared.room().notify_waiters();
-        let reserve = (budget / 4).min(LAST_WORDS);
-        let uploader = &mut self.uploader.0;
-        if timeout(budget.saturating_sub(reserve), &mut *uploader).await.is_err() {
-            self.shared.change(|delivery| delivery.give_up(Instant::now()));
-            // What is not told by now is in the report.
-            drop(timeout(reserve, uploader).await);
+        loop {
+            let end = *deadline.borrow_and_update();
+            let left = end.saturating_duration_since(Instant::now());
+            tokio::select! {
+                _ = &mut self.uploader.0 => return self.report(),
+                () = sleep_until(end - (left / 4).min(LAST_WORDS)) => break,
+                Ok(()) = deadline.changed() => {}
+            }
         }
+        self.shared.change(|delivery| delivery.give_up(Instant::now()));
+        let end = *deadline.borrow();
+        // What is not told by now is in the report.
+        drop(timeout_at(end, &mut self.uploader.0).await);
         self.report()
     }
 

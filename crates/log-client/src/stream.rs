@@ -63,6 +63,8 @@ pub(crate) struct LogStream {
     last_length: usize,
     input: Input,
     end: End,
+    /// The checksum with which the service took the end: repeated, the end has the same.
+    declared: Option<u32>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -153,7 +155,7 @@ impl LogStream {
     /// When the oldest bytes came that may be dropped. None may once the end is told: it holds the
     /// checksum of all of them.
     pub(crate) fn oldest_unsent(&self) -> Option<Instant> {
-        if matches!(self.end, End::InFlight(..) | End::Taken(_)) {
+        if matches!(self.end, End::InFlight(..)) || self.declared.is_some() {
             return None;
         }
         let sealed = self.parts.iter().find(|part| part.is_unsent_data());
@@ -177,8 +179,8 @@ impl LogStream {
 
     /// What became of the bytes so far.
     pub(crate) fn account(&self) -> Account {
-        let Settled { stored, marked, crc: _ } = self.parts.settled();
-        let ended = matches!(self.end, End::Taken(_));
+        let Settled { stored, marked, crc: _, era: _ } = self.parts.settled();
+        let ended = self.declared.is_some();
         Account { read: self.written, delivered: stored, dropped: marked, ended }
     }
 
@@ -239,8 +241,8 @@ impl LogStream {
                 let answer = self.judged(ticket.version, answer);
                 self.note_failure(ticket.version, &answer, ring.pace, now);
                 self.end = match answer {
-                    Answer::Done => End::Taken(outcome),
-                    Answer::Refused(_) if crc == self.parts.checksum() => End::Refused,
+                    Answer::Ended(gaps) => self.ended(outcome, crc, &gaps),
+                    Answer::Refused(_) if crc == self.checksum() => End::Refused,
                     _ => End::Due(outcome),
                 };
             }
@@ -259,14 +261,34 @@ impl LogStream {
         if found == Found::New {
             self.identity.distrust_earlier();
             self.parts.restart();
+            self.declared = None;
             if let End::Taken(outcome) = self.end {
                 self.end = End::Due(outcome);
             }
         }
     }
 
+    /// The service has the end. What it lacks and was told to be durable went to a stream that is
+    /// gone, whose loss was said in an answer that was lost; asked again, the service says whether
+    /// there is more.
+    fn ended(&mut self, outcome: Outcome, crc: u32, gaps: &[ByteRange]) -> End {
+        self.declared = Some(crc);
+        if self.parts.lose(gaps, self.identity.era()) {
+            End::Due(outcome)
+        } else {
+            End::Taken(outcome)
+        }
+    }
+
+    fn checksum(&self) -> u32 {
+        self.declared.unwrap_or_else(|| self.parts.checksum())
+    }
+
     /// Also a refusal may pass: whoever runs the service corrects what it refuses.
     fn not_created(&mut self, answer: &Answer, pace: Pace, now: Instant) {
+        if !matches!(answer, Answer::Retry(Retry { reach: Reach::NotDone, .. })) {
+            self.identity.answer_lost();
+        }
         let (after, jitter) = match answer {
             Answer::Retry(retry) => (retry.after, retry.jitter),
             _ => (None, Jitter::MAX),
@@ -288,7 +310,7 @@ impl LogStream {
 
     fn note_failure(&mut self, version: Version, answer: &Answer, pace: Pace, now: Instant) {
         match answer {
-            Answer::Done | Answer::Created(_) => {
+            Answer::Done | Answer::Ended(_) | Answer::Created(_) => {
                 self.backoff.succeeded();
                 self.identity.worked();
             }
@@ -307,15 +329,16 @@ impl LogStream {
 
     fn part_answered(&mut self, ring: &mut Ring, index: usize, answer: &Answer) {
         let length = self.parts.get_mut(index).range.length();
+        let nothing = Settled { era: self.identity.era(), ..Settled::default() };
         let content = match (answer, &self.parts.get_mut(index).content) {
             (Answer::Done, Content::Data(Chunk { crc, .. })) => {
-                Content::Settled(Settled { stored: length, marked: 0, crc: *crc })
+                Content::Settled(Settled { stored: length, crc: *crc, ..nothing })
             }
-            (Answer::Done, _) => Content::Settled(Settled { stored: 0, marked: length, crc: 0 }),
+            (Answer::Done, _) => Content::Settled(Settled { marked: length, ..nothing }),
             (Answer::Refused(status), Content::Data(_)) => {
                 Content::Marker { kind: WriterMarker::Dropped, reason: Reason::Status(*status) }
             }
-            (Answer::Refused(_), _) => Content::Settled(Settled::default()),
+            (Answer::Refused(_), _) => Content::Settled(nothing),
             _ => return self.requeue(ring, index, answer),
         };
         if let Content::Data(chunk) = self.parts.replace(index, content) {
@@ -412,7 +435,7 @@ impl LogStream {
         if !sent {
             return None;
         }
-        let crc = self.parts.checksum();
+        let crc = self.checksum();
         self.end = End::InFlight(outcome, crc);
         Some(EndStream {
             length: self.written,

@@ -54,6 +54,14 @@ pub(crate) struct Reply {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
+    sent: Sent,
+}
+
+/// How often a request was sent until its answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Once,
+    Twice,
 }
 
 /// Why there is no answer.
@@ -126,7 +134,7 @@ impl Transport {
             None => None,
             Some(mut connection) => {
                 match connection.send(outgoing, headers.clone(), self.url()).await {
-                    Ok(response) => return self.read(connection, response).await,
+                    Ok(response) => return self.read(connection, response, Sent::Once).await,
                     Err(error) => Some(error),
                 }
             }
@@ -134,25 +142,27 @@ impl Transport {
         if lost.is_some() {
             self.pool.forget();
         }
+        let sent = if lost.is_some() { Sent::Twice } else { Sent::Once };
         let mut connection = match (self.pool.connect().await, lost) {
             (Ok(connection), _) => connection,
             (Err(error), None) => return Err(TransportError::Connect(error)),
             (Err(_), Some(lost)) => return Err(lost),
         };
         let response = connection.send(outgoing, headers, self.url()).await?;
-        self.read(connection, response).await
+        self.read(connection, response, sent).await
     }
 
     async fn read(
         &self,
         connection: connection::Connection,
         response: http::Response<Incoming>,
+        sent: Sent,
     ) -> Result<Reply, TransportError> {
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
         let body = body.map_err(TransportError::Answer)?.to_bytes();
         self.pool.keep(connection);
-        Ok(Reply { status: parts.status, headers: parts.headers, body })
+        Ok(Reply { status: parts.status, headers: parts.headers, body, sent })
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct NewId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     Existing,
+    /// It knows it now. Before that an answer was lost, which may have said that it is new.
+    Unclear,
     New,
 }
 
@@ -60,6 +62,20 @@ pub(super) struct Identity {
     renew: Option<Instant>,
     request: AskingFor,
     standing: Standing,
+    creation: Creation,
+    era: Era,
+}
+
+/// Counts how often the stream may have been lost without a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Era(u32);
+
+/// Whether the service may have created the stream anew without the answer arriving.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Creation {
+    #[default]
+    Certain,
+    Doubtful,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -97,9 +113,16 @@ impl Identity {
     }
 
     pub(super) fn got(&mut self, new: NewId, now: Instant) {
+        if new.found == Found::Unclear {
+            self.answer_lost();
+        }
         self.request = AskingFor::Nothing;
         self.standing = Standing::Untried;
         self.version.0 += 1;
+        if std::mem::take(&mut self.creation) == Creation::Doubtful {
+            self.era.0 += 1;
+            self.distrust_earlier();
+        }
         self.renew = Some(now + new.life.mul_f64(RENEW_AT));
         self.id = Some(new.id);
     }
@@ -111,6 +134,18 @@ impl Identity {
 
     pub(super) fn trusts(&self, version: Version) -> bool {
         version >= self.trusted
+    }
+
+    /// The answer to a creation is lost. Had it said that the stream is new, all before were gone.
+    pub(super) fn answer_lost(&mut self) {
+        if self.version > Version::default() {
+            self.creation = Creation::Doubtful;
+        }
+    }
+
+    /// What was settled in an earlier era may be gone.
+    pub(super) fn era(&self) -> Era {
+        self.era
     }
 
     /// Returns whether the stream is now without an id.

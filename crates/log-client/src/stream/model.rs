@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use relay_protocol::{
-    limit::{MAX_IN_FLIGHT, STREAM_ID_LIFE},
+    limit::{MAX_GAPS, MAX_IN_FLIGHT, STREAM_ID_LIFE},
     range::ByteRange,
     range_set::RangeSet,
     time::UnixMillis,
@@ -57,8 +57,8 @@ struct Kept {
     stored: RangeSet,
     marked: RangeSet,
     end: Option<EndStream>,
-    /// Bytes were refused whose checksum an end may hold that was sent before.
-    refused_late: bool,
+    /// Bytes were refused, or found to be gone, whose checksum an end may hold that was sent before.
+    lost_late: bool,
 }
 
 #[derive(Debug)]
@@ -179,7 +179,7 @@ impl World {
         let refused = |flight: &Flight| matches!(flight.answer, Some(Answer::Refused(_)));
         let pending = self.flights.iter().any(|flight| flight.stream == stream && refused(flight));
         if let (Request::End(..), Some(kept)) = (request, &mut self.streams[stream]) {
-            kept.refused_late |= pending;
+            kept.lost_late |= pending;
         }
     }
 
@@ -233,16 +233,13 @@ impl World {
         let (stream, request) = (self.flights[index].stream, self.flights[index].request.clone());
         let retry = |after, reach| Answer::Retry(Retry { after, reach, jitter: Jitter::MAX / 3 });
         let lost = retry(None, Reach::Unknown);
-        // A lost answer that says `created` hides that the stream was lost; nothing can be said
-        // of that case here.
-        let hides_a_loss = self.vanished > 0 && matches!(request, Request::Create);
         let answer = match verdict {
-            Verdict::TakeAndLoseTheAnswer if !hides_a_loss => {
+            Verdict::TakeAndLoseTheAnswer => {
                 self.take(stream, request);
                 lost
             }
             Verdict::Take => self.take(stream, request),
-            Verdict::TakeAndLoseTheAnswer | Verdict::LoseTheRequest => lost,
+            Verdict::LoseTheRequest => lost,
             Verdict::Busy => retry(Some(Duration::from_secs(3)), Reach::NotDone),
             Verdict::Unavailable => retry(None, Reach::NotDone),
             Verdict::Refuse => self.refuse(stream, request),
@@ -259,7 +256,7 @@ impl World {
             .any(|flight| flight.stream == stream && matches!(flight.request, Request::End(..)));
         match (&request, &mut self.streams[stream]) {
             (Request::Store(_, store), Some(kept)) if known && !kept.stored.covers(store.range) => {
-                kept.refused_late |= kept.end.is_some() || ending;
+                kept.lost_late |= kept.end.is_some() || ending;
                 Answer::Refused(413)
             }
             _ => self.take(stream, request),
@@ -293,6 +290,7 @@ impl World {
             Request::Mark(_, MarkRange { range, markers, .. }) => {
                 assert!(!kept.stored.intersects(range), "{markers:?} for bytes that are stored");
                 assert!(self.vanished > 0 || markers == [WriterMarker::Dropped]);
+                kept.lost_late |= kept.end.is_some() && markers == [WriterMarker::Restarted];
                 kept.marked.insert(range);
                 Answer::Done
             }
@@ -347,7 +345,7 @@ impl World {
             assert_eq!(account.dropped, kept.marked.length());
             let end = kept.end.as_ref().expect("every stream is ended");
             assert_eq!(end.length, self.written[stream]);
-            if !kept.refused_late {
+            if !kept.lost_late {
                 assert_eq!(end.crc32c.0, kept.checksum(stream));
             }
         }
@@ -363,6 +361,9 @@ impl Kept {
     }
 
     fn end(&mut self, stream: usize, end: EndStream) -> Answer {
+        if self.end.as_ref() == Some(&end) {
+            return Answer::Ended(self.gaps(end.length));
+        }
         let complete = self.stored.length() + self.marked.length() == end.length;
         if complete && end.crc32c.0 != self.checksum(stream) {
             return Answer::Refused(409);
@@ -370,9 +371,15 @@ impl Kept {
         if let Some(first) = &self.end {
             assert_eq!(first.length, end.length);
         }
-        self.refused_late &= !complete;
+        self.lost_late &= !complete;
+        let gaps = self.gaps(end.length);
         self.end = Some(end);
-        Answer::Done
+        Answer::Ended(gaps)
+    }
+
+    fn gaps(&self, length: u64) -> Vec<ByteRange> {
+        let covered: RangeSet = self.stored.iter().chain(self.marked.iter()).collect();
+        covered.gaps(ByteRange::new(0, length).unwrap()).take(MAX_GAPS).collect()
     }
 }
 
@@ -414,6 +421,36 @@ proptest! {
         world.recover();
         world.check_result();
     }
+}
+
+/// The service lost its streams, and the answer that would have said so was lost as well. What the
+/// end's answer says is missing tells it.
+#[test]
+fn a_loss_that_no_creation_told_is_told_by_the_gaps_of_the_end() {
+    let mut world = World::new();
+    let take_all = |world: &mut World| {
+        world.pump().ok();
+        while !world.flights.is_empty() {
+            world.handle(0, Verdict::Take);
+            world.deliver(0);
+            world.pump().ok();
+        }
+    };
+    take_all(&mut world);
+    world.act(&Action::Write(0, 5));
+    world.act(&Action::Advance(200));
+    take_all(&mut world);
+    world.act(&Action::Vanish);
+    world.act(&Action::Write(0, 7));
+    world.act(&Action::Advance(200));
+    world.handle(0, Verdict::Take);
+    world.act(&Action::Deliver(0));
+    world.handle(0, Verdict::TakeAndLoseTheAnswer);
+    assert!(matches!(world.flights[0].request, Request::Create));
+    world.recover();
+    world.check_result();
+    let account = world.delivery.accounts().next().unwrap();
+    assert_eq!((account.delivered, account.dropped), (7, 5));
 }
 
 /// The end goes out while bytes are in flight. If they are refused first, it is refused too, for

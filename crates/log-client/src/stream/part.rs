@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt};
 
 use relay_protocol::{range::ByteRange, write::WriterMarker};
 
-use super::chunk::Chunk;
+use super::{chunk::Chunk, identity::Era};
 
 /// A piece of the stream.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub(super) struct Settled {
     pub(super) marked: u64,
     /// CRC-32C of the stored bytes, in order.
     pub(super) crc: u32,
+    /// When it was settled.
+    pub(super) era: Era,
 }
 
 /// Why bytes are marked, for the service's metrics.
@@ -80,6 +82,7 @@ impl Settled {
             stored: self.stored + next.stored,
             marked: self.marked + next.marked,
             crc: crc32c::crc32c_combine(self.crc, next.crc, length),
+            era: next.era,
         }
     }
 }
@@ -88,7 +91,7 @@ impl Part {
     /// The two as one, if nothing is lost by that.
     fn joined(&self, next: &Self) -> Option<Content> {
         match (&self.content, &next.content) {
-            (Content::Settled(first), Content::Settled(second)) => {
+            (Content::Settled(first), Content::Settled(second)) if first.era == second.era => {
                 Some(Content::Settled(first.then(*second)))
             }
             // The first reason stands for both: a metric, not part of the account.
@@ -152,14 +155,31 @@ impl Parts {
 
     /// All that is settled becomes a marker: the stream that had it is gone.
     pub(super) fn restart(&mut self) {
+        self.mark_restarted(|_, _| true);
+    }
+
+    /// What was settled before `era` and is not there becomes a marker: the stream that had it is
+    /// gone, with all of that era. Returns whether there was such.
+    pub(super) fn lose(&mut self, gaps: &[ByteRange], era: Era) -> bool {
+        self.mark_restarted(|range, settled| {
+            settled.era < era && gaps.iter().any(|gap| gap.intersect(range).is_some())
+        })
+    }
+
+    fn mark_restarted(&mut self, is_gone: impl Fn(ByteRange, &Settled) -> bool) -> bool {
+        let mut found = false;
         for part in &mut self.0 {
-            if matches!(part.content, Content::Settled(_)) {
+            if let Content::Settled(settled) = &part.content
+                && is_gone(part.range, settled)
+            {
                 part.content =
                     Content::Marker { kind: WriterMarker::Restarted, reason: Reason::Restarted };
                 part.progress = Progress::Queued(Fate::Unsent);
+                found = true;
             }
         }
         (0..self.0.len()).rev().for_each(|index| self.join(index));
+        found
     }
 
     /// Sum of what is settled so far.
@@ -175,7 +195,7 @@ impl Parts {
         let settled = |part: &Part| match &part.content {
             Content::Settled(settled) => *settled,
             Content::Data(Chunk { crc, .. }) => {
-                Settled { stored: part.range.length(), marked: 0, crc: *crc }
+                Settled { stored: part.range.length(), crc: *crc, ..Settled::default() }
             }
             Content::Marker { .. } => Settled::default(),
         };

@@ -70,6 +70,8 @@ pub(crate) enum Answer {
     Created(NewId),
     /// Done and durable.
     Done,
+    /// The stream is over, and this is not there of it; only for [`Request::End`].
+    Ended(Vec<ByteRange>),
     /// The id is not known (404, 410).
     Gone,
     /// Never to be repeated: the status.

@@ -11,11 +11,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use relay_protocol::{
     header::{OCTET_STREAM, RELAY_FLUSH, RELAY_TIMES},
     limit::STREAM_ID_LIFE,
-    write::{CreateStream, StreamCreated},
+    write::{CreateStream, StreamCreated, StreamEnded},
 };
 use serde::Serialize;
 
-use super::{Outgoing, Reply, Transport, TransportError, credentials::Freshness};
+use super::{Outgoing, Reply, Sent, Transport, TransportError, credentials::Freshness};
 use crate::stream::{Answer, Found, Jitter, NewId, Reach, Request, Retry, Store, StreamId};
 
 /// Below this gzip saves less than a packet.
@@ -37,6 +37,7 @@ pub(crate) struct Courier {
 enum Kind {
     Creation,
     Change,
+    End,
 }
 
 impl Courier {
@@ -48,8 +49,11 @@ impl Courier {
     pub(crate) async fn carry(&self, stream: usize, request: Request) -> Answer {
         let (kind, outgoing) = self.outgoing(stream, request);
         match self.transport.exchange(&outgoing).await {
-            Ok(reply) if kind == Kind::Creation => creation_answer(&reply),
-            Ok(reply) => change_answer(&reply),
+            Ok(reply) => match kind {
+                Kind::Creation => creation_answer(&reply),
+                Kind::Change => change_answer(&reply),
+                Kind::End => end_answer(&reply),
+            },
             Err(error) => lost_answer(&error),
         }
     }
@@ -65,9 +69,7 @@ impl Courier {
             Request::Mark(id, mark) => {
                 (Kind::Change, post(format!("/logs/{}/markers", id.as_str()), &mark))
             }
-            Request::End(id, end) => {
-                (Kind::Change, post(format!("/logs/{}/end", id.as_str()), &end))
-            }
+            Request::End(id, end) => (Kind::End, post(format!("/logs/{}/end", id.as_str()), &end)),
         }
     }
 
@@ -125,7 +127,11 @@ fn creation_answer(reply: &Reply) -> Answer {
         Some(created) => Answer::Created(NewId {
             id: StreamId::new(&created.id),
             life: life(created.expires),
-            found: if created.created { Found::New } else { Found::Existing },
+            found: match (created.created, reply.sent) {
+                (true, _) => Found::New,
+                (false, Sent::Once) => Found::Existing,
+                (false, Sent::Twice) => Found::Unclear,
+            },
         }),
         None => retry(retry_after(reply), Reach::Unknown),
     }
@@ -153,6 +159,17 @@ fn change_answer(reply: &Reply) -> Answer {
         status @ (400 | 409 | 413 | 415 | 416 | 422) => Answer::Refused(status),
         401 | 403 | 429 => retry(retry_after(reply), Reach::NotDone),
         _ => retry(retry_after(reply), Reach::Unknown),
+    }
+}
+
+/// An end is taken whatever its answer says of gaps.
+fn end_answer(reply: &Reply) -> Answer {
+    match change_answer(reply) {
+        Answer::Done => {
+            let ended = serde_json::from_slice::<StreamEnded>(&reply.body);
+            Answer::Ended(ended.unwrap_or_default().gaps)
+        }
+        answer => answer,
     }
 }
 

@@ -6,12 +6,12 @@ use relay_protocol::{
     time::{CaptureTimes, UnixMillis},
     write::WriterMarker,
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     ENOUGH, assert_delivered, begin, sample,
     service::{Fault, Service},
-    settings, success, write_file,
+    settings, success, within, write_file,
 };
 
 /// Delivers `length` bytes to a service with these faults, and checks what arrived.
@@ -25,7 +25,7 @@ async fn deliver_despite(faults: &[Fault], length: usize) -> Service {
         stdout.write(piece, UnixMillis(time)).await;
     }
     drop((stdout, stderr));
-    let report = client.finish(success(), ENOUGH).await;
+    let report = client.finish(success(), within(ENOUGH)).await;
     assert_delivered(&report, [length as u64, 0]);
     {
         let state = service.state();
@@ -95,7 +95,7 @@ async fn refused_bytes_are_marked_with_the_status_and_the_rest_arrives() {
         .until(|state| state.streams.get("stdout").is_some_and(|kept| !kept.marks.is_empty()))
         .await;
     stdout.write(b"taken", UnixMillis(2)).await;
-    let report = client.finish(success(), ENOUGH).await;
+    let report = client.finish(success(), within(ENOUGH)).await;
     let stream = &report.streams[0];
     assert_eq!((stream.delivered, stream.dropped, stream.undelivered), (5, 7, 0));
     let state = service.state();
@@ -116,7 +116,7 @@ async fn bytes_of_a_stream_that_is_gone_are_marked_as_restarted() {
         .await;
     service.state().faults.push_back(Fault::ForgetEverything);
     stdout.write(b"after", UnixMillis(2)).await;
-    let report = client.finish(success(), ENOUGH).await;
+    let report = client.finish(success(), within(ENOUGH)).await;
     let state = service.state();
     let kept = &state.streams["stdout"];
     // The answer for "before" may or may not have been here when all was lost.
@@ -145,7 +145,7 @@ async fn a_refused_token_is_read_anew() {
     service.state().token = Some("newer".to_owned());
     write_file(&folder, "token", "newer");
     stdout.write(b" world", UnixMillis(2)).await;
-    let report = client.finish(success(), ENOUGH).await;
+    let report = client.finish(success(), within(ENOUGH)).await;
     assert_delivered(&report, [11, 0]);
 }
 
@@ -162,7 +162,7 @@ async fn a_unix_socket_is_served_also_when_it_comes_late() {
     tokio::task::yield_now().await;
     let service = Service::default();
     service.listen_on_socket(&path);
-    let report = client.finish(success(), ENOUGH).await;
+    let report = client.finish(success(), within(ENOUGH)).await;
     assert_delivered(&report, [5, 0]);
 }
 
@@ -177,7 +177,7 @@ async fn without_a_service_the_end_comes_within_the_budget_and_the_account_is_ri
     let (client, mut stdout, _stderr) = begin(settings(&absent().await));
     stdout.write(&sample(1 << 20), UnixMillis(1)).await;
     let began = Instant::now();
-    let report = client.finish(success(), Duration::from_secs(1)).await;
+    let report = client.finish(success(), within(Duration::from_secs(1))).await;
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(1) && took < Duration::from_millis(1_500), "{took:?}");
     let stream = &report.streams[0];
@@ -200,7 +200,7 @@ async fn an_outage_blocks_a_writer_once_for_block_max_and_then_bytes_are_dropped
     }
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(300) && took < Duration::from_millis(900), "{took:?}");
-    let report = client.finish(success(), Duration::from_millis(100)).await;
+    let report = client.finish(success(), within(Duration::from_millis(100))).await;
     assert_eq!(report.streams[0].read, 704 << 10);
     assert_eq!(report.streams[0].undelivered, 704 << 10, "no marker was taken");
 }
@@ -223,7 +223,7 @@ async fn a_full_ring_at_the_end_drops_and_marks_and_the_log_is_told() {
     assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
     let service = Service::default();
     service.listen_at(address.trim_start_matches("http://")).await;
-    let report = client.finish(success(), ENOUGH).await;
+    let report = client.finish(success(), within(ENOUGH)).await;
     let stream = &report.streams[0];
     assert_eq!((stream.read, stream.undelivered, stream.ended), (200 << 10, 0, true));
     let state = service.state();
@@ -248,4 +248,24 @@ async fn a_write_that_waits_for_a_minute_waits_a_second_at_most_once_the_end_is_
     client.hurry();
     writing.await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+/// SIGTERM may come when the process has ended already: then the time that is left is shorter.
+#[tokio::test]
+async fn a_deadline_that_moves_closer_leaves_time_for_markers() {
+    let service = Service::default();
+    service.state().faults.extend([Fault::Answer(429, None); 500]);
+    let url = format!("http://127.0.0.1:{}", service.listen().await);
+    let (client, mut stdout, _stderr) = begin(small_ring(&url));
+    stdout.write(&sample(64 << 10), UnixMillis(1)).await;
+    let began = Instant::now();
+    let (shorten, deadline) = watch::channel(began + Duration::from_mins(2));
+    let finishing = tokio::spawn(client.finish(success(), deadline));
+    service.until(|state| state.seen.len() > 2).await;
+    shorten.send_replace(Instant::now() + Duration::from_secs(4));
+    let report = finishing.await.unwrap();
+    let stream = &report.streams[0];
+    assert!(stream.dropped > 0 && stream.ended, "{report:?}");
+    assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
+    assert_eq!(service.state().streams["stdout"].marks[0].reason.as_deref(), Some("exit"));
 }

@@ -10,6 +10,7 @@ use std::{path::PathBuf, time::Duration};
 
 use relay_log_client::{LogClient, Outcome, Report, Settings, StreamWriter, start};
 use relay_protocol::write::EndReason;
+use tokio::{sync::watch, time::Instant};
 
 const ENOUGH: Duration = Duration::from_secs(20);
 
@@ -32,6 +33,11 @@ fn begin(settings: Settings) -> (LogClient, StreamWriter, StreamWriter) {
     let (client, mut writers) = start(settings, &names).unwrap();
     let stderr = writers.pop().unwrap();
     (client, writers.pop().unwrap(), stderr)
+}
+
+/// A deadline that does not move.
+fn within(time: Duration) -> watch::Receiver<Instant> {
+    watch::channel(Instant::now() + time).1
 }
 
 fn success() -> Outcome {

@@ -13,7 +13,8 @@ use rustls::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    ENOUGH, assert_delivered, begin, sample, service::Service, settings, success, write_file,
+    ENOUGH, assert_delivered, begin, sample, service::Service, settings, success, within,
+    write_file,
 };
 
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
@@ -49,7 +50,7 @@ async fn version_with(protocols: &[&str]) -> http::Version {
     let (client, mut stdout, _stderr) = begin(Settings { ca_file, ..settings(&url) });
     let bytes = sample(2 << 20);
     stdout.write(&bytes, UnixMillis(1)).await;
-    let report = client.finish(success(), ENOUGH).await;
+    let report = client.finish(success(), within(ENOUGH)).await;
     assert_delivered(&report, [2 << 20, 0]);
     let state = service.state();
     assert!(state.streams["stdout"].content() == bytes, "the bytes differ");
@@ -81,7 +82,7 @@ async fn nothing_is_sent_to_a_stranger_until_the_file_of_authorities_names_it() 
     service.until(|state| state.refused >= 3).await;
     assert_eq!(service.state().requests, 0);
     write_file(&folder, "ca.pem", &right.pem());
-    let report = client.finish(success(), ENOUGH).await;
+    let report = client.finish(success(), within(ENOUGH)).await;
     assert_delivered(&report, [5, 0]);
 }
 
@@ -100,7 +101,7 @@ async fn a_missing_or_broken_file_of_authorities_is_waited_for() {
         let (client, mut stdout, _stderr) =
             begin(Settings { ca_file: Some(ca_file), ..settings(&url) });
         stdout.write(b"hello", UnixMillis(1)).await;
-        let finished = tokio::spawn(client.finish(success(), ENOUGH));
+        let finished = tokio::spawn(client.finish(success(), within(ENOUGH)));
         tokio::task::yield_now().await;
         assert_eq!(service.state().requests, 0);
         write_file(&folder, "ca.pem", &authority.pem());
