@@ -1,6 +1,5 @@
 //! What the real log service has of a command's output after all that can happen on the way.
 
-mod lab;
 mod proxy;
 
 use std::{fs, time::Duration};
@@ -12,7 +11,7 @@ use relay_tests::{
     wait::eventually,
 };
 
-use lab::{Lab, numbers, send_to};
+use crate::lab::{Lab, numbers, send_to};
 use proxy::Proxy;
 
 /// Five parts of 100,000 lines, each noted and followed by a pause.
@@ -58,7 +57,7 @@ fn a_service_that_stands_still_for_a_while_has_every_byte_once() {
     notes.wait_for("part 5.");
     // Longer than a connection may take to open, and than the command's output takes.
     let stopped = std::time::SystemTime::now();
-    eventually(Duration::from_secs(10), "six seconds", || {
+    eventually(Duration::from_secs(30), "six seconds", || {
         stopped.elapsed().unwrap() > Duration::from_secs(6)
     });
     send_to(lab.service.process().id(), "CONT");
@@ -112,7 +111,7 @@ fn a_buffer_that_is_full_at_the_end_is_delivered_when_the_service_goes_on() {
     // 8.5 MB: more than the buffer of 8 MiB holds.
     let running = lab.start(&[], "seq 1000000 2062499");
     let children = format!("/proc/{0}/task/{0}/children", running.pid());
-    eventually(Duration::from_secs(10), "the command has ended", || {
+    eventually(Duration::from_secs(30), "the command has ended", || {
         fs::read_to_string(&children).unwrap().is_empty()
     });
     send_to(lab.service.process().id(), "CONT");
@@ -127,7 +126,7 @@ fn a_service_that_lost_its_memory_is_told_what_it_had() {
     let notes = Notes::new();
     let script = format!("seq 1000 1999; {}; seq 2000 2999", wait_for_go(&notes));
     let running = lab.start(&[], &script);
-    eventually(Duration::from_secs(10), "the first part is stored", || {
+    eventually(Duration::from_secs(30), "the first part is stored", || {
         lab.try_bytes("stdout").is_some_and(|bytes| bytes.len() == 5_000)
     });
     lab.service.kill_9();
@@ -151,7 +150,7 @@ fn after_sigterm_all_that_was_written_is_delivered() {
     );
     let running = lab.start(&[], &script);
     notes.wait_for("ready");
-    eventually(Duration::from_secs(10), "something is stored", || {
+    eventually(Duration::from_secs(30), "something is stored", || {
         lab.try_bytes("stdout").is_some_and(|bytes| !bytes.is_empty())
     });
     running.send(15);

@@ -53,7 +53,7 @@ fn without_a_log_service_it_is_the_command_and_says_nothing() {
     assert_eq!(finished.stderr, "err\n");
     let mut started = Running::start(bare_entrypoint().args(["--", "sleep", "1000"]));
     let name = format!("/proc/{}/comm", started.pid());
-    relay_tests::wait::eventually(std::time::Duration::from_secs(5), "sleep", || {
+    relay_tests::wait::eventually(std::time::Duration::from_secs(30), "sleep", || {
         std::fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n")
     });
     assert!(started.is_running());

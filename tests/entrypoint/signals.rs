@@ -83,7 +83,7 @@ fn a_signal_that_comes_before_the_command_does_is_not_lost() {
     for _ in 0..30 {
         let mut running = Running::start(entrypoint().args(["--", "sleep", "1000"]));
         let status = format!("/proc/{}/status", running.pid());
-        relay_tests::wait::eventually(Duration::from_secs(5), "signals wait", || {
+        relay_tests::wait::eventually(Duration::from_secs(30), "signals wait", || {
             let text = std::fs::read_to_string(&status).unwrap_or_default();
             text.lines().any(|line| line.starts_with("SigBlk:") && !line.ends_with("0000"))
         });

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write,
+    io::{BufRead, BufReader, Read},
     ops::RangeInclusive,
     process::{Command, Stdio},
 };
@@ -14,28 +15,29 @@ use relay_tests::{
     process::{Running, bare_entrypoint},
     service::Service,
 };
+use reqwest::blocking::{Client, Response};
 use tempfile::TempDir;
 
 /// A service and its store.
-pub(super) struct Lab {
-    pub(super) service: Service,
+pub(crate) struct Lab {
+    pub(crate) service: Service,
     _store: TempDir,
 }
 
 /// What the log of one stream says of every byte.
 #[derive(Debug, Default)]
-pub(super) struct Account {
+pub(crate) struct Account {
     /// Text by its offset.
-    pub(super) texts: Vec<(u64, String)>,
+    pub(crate) texts: Vec<(u64, String)>,
     /// Offset, length and kind.
-    pub(super) markers: Vec<(u64, u64, Marker)>,
+    pub(crate) markers: Vec<(u64, u64, Marker)>,
     /// Bytes that are shown or marked.
-    pub(super) length: u64,
-    pub(super) end: Option<EndReason>,
+    pub(crate) length: u64,
+    pub(crate) end: Option<EndReason>,
 }
 
 /// Lines of numbers, as `seq` prints them.
-pub(super) fn numbers(range: RangeInclusive<u32>) -> Vec<u8> {
+pub(crate) fn numbers(range: RangeInclusive<u32>) -> Vec<u8> {
     let mut text = String::new();
     for number in range {
         writeln!(text, "{number}").expect("a string takes everything");
@@ -44,22 +46,22 @@ pub(super) fn numbers(range: RangeInclusive<u32>) -> Vec<u8> {
 }
 
 /// Sends a signal by its name.
-pub(super) fn send_to(process: u32, signal: &str) {
+pub(crate) fn send_to(process: u32, signal: &str) {
     let sent = Command::new("kill").args(["-s", signal, &process.to_string()]).status();
     assert!(sent.is_ok_and(|status| status.success()));
 }
 
 impl Lab {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let store = tempfile::tempdir().expect("a folder for the test");
         Self { service: Service::on_folder(store.path()), _store: store }
     }
 
-    pub(super) fn of(service: Service) -> Self {
+    pub(crate) fn of(service: Service) -> Self {
         Self { service, _store: tempfile::tempdir().expect("a folder for the test") }
     }
 
-    pub(super) fn entrypoint(&self) -> Command {
+    pub(crate) fn entrypoint(&self) -> Command {
         let mut command = bare_entrypoint();
         command.env("RELAY_LOG_URL", self.service.url()).env("RELAY_POD", "web-0");
         // A machine that does much else is slow to store the last megabytes.
@@ -69,34 +71,46 @@ impl Lab {
     }
 
     /// Starts a script with these options.
-    pub(super) fn start(&self, options: &[&str], script: &str) -> Running {
+    pub(crate) fn start(&self, options: &[&str], script: &str) -> Running {
         Running::start(self.entrypoint().args(options).args(["--", "bash", "-c", script]))
     }
 
-    fn get(&self, stream: &str, format: &str) -> reqwest::Result<Vec<u8>> {
+    fn answer(&self, stream: &str, format: &str) -> reqwest::Result<Response> {
         // A second test of the same process finds it there.
         drop(rustls::crypto::ring::default_provider().install_default());
         let url = self.service.url();
         let url = format!("{url}/api/namespaces/local/pods/web-0/logs?stream={stream}");
-        let answer = reqwest::blocking::Client::new().get(url).header("accept", format).send();
-        Ok(answer?.error_for_status()?.bytes()?.to_vec())
+        let client = Client::builder().timeout(None).build()?;
+        client.get(url).header("accept", format).send()?.error_for_status()
     }
 
-    pub(super) fn try_bytes(&self, stream: &str) -> Option<Vec<u8>> {
+    fn get(&self, stream: &str, format: &str) -> reqwest::Result<Vec<u8>> {
+        Ok(self.answer(stream, format)?.bytes()?.to_vec())
+    }
+
+    /// The bytes of a stream without holes, as they come.
+    pub(crate) fn read(&self, stream: &str) -> impl Read {
+        self.answer(stream, "application/octet-stream").expect("the service has the stream")
+    }
+
+    pub(crate) fn try_bytes(&self, stream: &str) -> Option<Vec<u8>> {
         self.get(stream, "application/octet-stream").ok()
     }
 
     /// The bytes of a stream without holes.
-    pub(super) fn bytes(&self, stream: &str) -> Vec<u8> {
+    pub(crate) fn bytes(&self, stream: &str) -> Vec<u8> {
         self.get(stream, "application/octet-stream").expect("the service has the stream")
     }
 
-    /// Reads all records and checks that they leave nothing out and say nothing twice.
-    pub(super) fn account(&self, stream: &str) -> Account {
-        let lines = self.get(stream, "application/x-ndjson").expect("the service has the stream");
+    /// Reads all records and checks that they leave nothing out and say nothing twice. Of bytes
+    /// that are not text only the length is kept.
+    pub(crate) fn account(&self, stream: &str) -> Account {
+        let answer = self.answer(stream, "application/x-ndjson");
+        let lines = BufReader::new(answer.expect("the service has the stream"));
         let mut account = Account::default();
-        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let record: Record = serde_json::from_slice(line).expect("a line is a record");
+        for line in lines.lines() {
+            let line = line.expect("the answer is whole");
+            let record: Record = serde_json::from_str(&line).expect("a line is a record");
             assert_eq!(record.offset, account.length, "{record:?}");
             account.length += record.length;
             match record.content {
@@ -105,7 +119,7 @@ impl Lab {
                     account.markers.push((record.offset, record.length, marker));
                 }
                 Content::Text(text) => account.texts.push((record.offset, text)),
-                Content::Base64(_) => assert_eq!(stream, "text only"),
+                Content::Base64(_) => {}
             }
         }
         account
@@ -113,11 +127,11 @@ impl Lab {
 }
 
 impl Account {
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.texts.iter().map(|(_, text)| text.as_str()).collect()
     }
 
-    pub(super) fn assert_whole(&self, reason: EndReason) {
+    pub(crate) fn assert_whole(&self, reason: EndReason) {
         assert_eq!((self.markers.as_slice(), self.end), (&[][..], Some(reason)));
     }
 }
