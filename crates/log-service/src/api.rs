@@ -31,7 +31,7 @@ use crate::{
     hub::Hub,
     metrics::{Metrics, StatusLabel},
 };
-use error::ApiError;
+use error::{ApiError, RetryAfter};
 
 /// What every handler may use; the state of the router is `Arc<App>`.
 #[derive(Debug)]
@@ -57,14 +57,28 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/logs/{id}/data", post(append::append).patch(append::patch).head(head::head))
         .route("/logs/{id}/markers", post(markers::mark))
         .route("/logs/{id}/end", post(end::end))
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(metrics::metrics))
+        .merge(operating())
         .merge(list::router())
         .merge(read::router())
         .fallback(|| async { ApiError::NotFound })
         .layer(from_fn_with_state(Arc::clone(&app), observe))
         .with_state(app)
+}
+
+/// For connections beyond the most that are served: probes are answered, and whatever else is
+/// asked for is to be asked for again.
+pub fn probes(app: Arc<App>) -> Router {
+    operating()
+        .fallback(|| async { ApiError::Crowded(RetryAfter::SOON) })
+        .layer(from_fn_with_state(Arc::clone(&app), observe))
+        .with_state(app)
+}
+
+fn operating() -> Router<Arc<App>> {
+    Router::new()
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
 }
 
 /// Counts answers, and gives the router's own errors the body that every error has.

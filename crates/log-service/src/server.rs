@@ -1,6 +1,9 @@
 //! Accepts connections and serves them until it is told to stop.
 
 mod listener;
+mod places;
+mod service;
+mod stall;
 mod tls;
 
 use std::{io, sync::Arc, time::Duration};
@@ -8,12 +11,14 @@ use std::{io, sync::Arc, time::Duration};
 use axum::Router;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
+use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -22,6 +27,9 @@ pub use listener::{ListenFailed, Listener};
 pub use tls::{Tls, TlsError};
 
 use crate::metrics::Metrics;
+use places::{Place, Places, Use};
+use service::Answers;
+use stall::Patient;
 
 /// How long the head of a request may take, and how long an HTTP/1.1 connection may idle: a
 /// writer's trickle comes every 2 s at most, and reconnecting costs it one round trip.
@@ -30,9 +38,15 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections at once; others wait to be accepted. If all of them send the longest head, they cost
-/// 600 MiB, for 10 s: measured 150 KiB each.
+/// Connections at once; past it those that ask for nothing make room. If all of them send the
+/// longest head, they cost 600 MiB, for 10 s: measured 150 KiB each.
 const MAX_CONNECTIONS: usize = 4096;
+/// Connections beside them, on which only probes are answered: one each for a dozen probers.
+const SPARE_CONNECTIONS: usize = 16;
+/// How long a spare connection may take, for one request.
+const SPARE_TIME: Duration = Duration::from_secs(5);
+/// Files that are not connections: a store's, for 48 threads, and its connections.
+const OTHER_FILES: u64 = 256;
 /// Requests at once on one HTTP/2 connection: a writer has 16 in flight.
 const MAX_STREAMS: u32 = 64;
 /// Largest head of a request, and HTTP/1.1 read buffer: an eighth of a chunk of the entrypoint.
@@ -51,39 +65,33 @@ pub struct Server {
     pub tls: Option<Tls>,
     /// What answers.
     pub router: Router,
+    /// What answers where there is no place left for more than probes.
+    pub probes: Router,
     /// Counts connections.
     pub metrics: Arc<Metrics>,
 }
 
 impl Server {
     /// Serves until `stopping`, then finishes what runs, for at most 10 s.
-    ///
-    /// # Panics
-    ///
-    /// Never: the semaphore is not closed.
     pub async fn run(self, stopping: CancellationToken) {
-        let Self { listener, tls, router, metrics } = self;
+        let Self { listener, tls, router, probes, metrics } = self;
         let graceful = GracefulShutdown::new();
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let context = Context { tls, router, metrics };
+        let places = Places::new(connections(), SPARE_CONNECTIONS);
+        let context = Context { tls, router, probes, metrics };
         loop {
-            let place = Arc::clone(&places).acquire_owned();
             let accepted = async {
-                let place = place.await.expect("the semaphore is never closed");
-                (listener.accept().await, place)
+                let stream = listener.accept().await?;
+                Ok::<_, io::Error>((stream, places.take().await))
             };
-            let (accepted, place) = tokio::select! {
+            let accepted = tokio::select! {
                 accepted = accepted => accepted,
                 () = stopping.cancelled() => break,
             };
             match accepted {
-                Ok(stream) => {
-                    let serve = context.clone().serve(stream, graceful.watcher());
+                Ok((stream, place)) => {
+                    let serve = context.clone().serve(stream, place, graceful.watcher());
                     // Owned by `graceful`, which waits for it below.
-                    tokio::spawn(async move {
-                        serve.await;
-                        drop(place);
-                    });
+                    tokio::spawn(serve);
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -99,23 +107,32 @@ impl Server {
     }
 }
 
+/// How many connections there may be: some files are needed for other things.
+fn connections() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+    if most < MAX_CONNECTIONS {
+        tracing::warn!(files, connections = most, "few files may be open: raise their limit");
+    }
+    most.clamp(1, MAX_CONNECTIONS)
+}
+
 #[derive(Clone)]
 struct Context {
     tls: Option<Tls>,
     router: Router,
+    probes: Router,
     metrics: Arc<Metrics>,
 }
 
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
 impl Context {
-    async fn serve(self, stream: listener::Stream, watcher: hyper_util::server::graceful::Watcher) {
+    async fn serve(self, stream: listener::Stream, place: Arc<Place>, watcher: Watcher) {
         self.metrics.connections.inc();
-        let ended = match &self.tls {
-            None => self.serve_http(stream, Protocol::Http1, watcher).await,
-            Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                Ok(Ok((stream, protocol))) => self.serve_http(stream, protocol, watcher).await,
-                Ok(Err(error)) => Err(error.into()),
-                Err(elapsed) => Err(elapsed.into()),
-            },
+        let ended = tokio::select! {
+            ended = self.serve_for_long(stream, &place, watcher) => ended,
+            () = place.left() => Err("others need its place".into()),
         };
         self.metrics.connections.dec();
         if let Err(error) = ended {
@@ -123,12 +140,40 @@ impl Context {
         }
     }
 
+    async fn serve_for_long(
+        &self,
+        stream: listener::Stream,
+        place: &Arc<Place>,
+        watcher: Watcher,
+    ) -> Result<(), Broken> {
+        let serving = self.serve_stream(stream, place, watcher);
+        match place.answers {
+            Use::Everything => serving.await,
+            Use::ProbesOnly => timeout(SPARE_TIME, serving).await?,
+        }
+    }
+
+    async fn serve_stream(
+        &self,
+        stream: listener::Stream,
+        place: &Arc<Place>,
+        watcher: Watcher,
+    ) -> Result<(), Broken> {
+        let stream = Patient::new(stream, Arc::clone(place));
+        let Some(tls) = &self.tls else {
+            return self.serve_http(stream, Protocol::Http1, place, watcher).await;
+        };
+        let (stream, protocol) = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
+        self.serve_http(stream, protocol, place, watcher).await
+    }
+
     async fn serve_http(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         protocol: Protocol,
-        watcher: hyper_util::server::graceful::Watcher,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        place: &Arc<Place>,
+        watcher: Watcher,
+    ) -> Result<(), Broken> {
         let builder = auto::Builder::new(TokioExecutor::new());
         let mut builder = match protocol {
             Protocol::Http1 => builder.http1_only(),
@@ -138,13 +183,18 @@ impl Context {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
+            .keep_alive(place.answers == Use::Everything)
             .max_buf_size(READ_BUFFER);
         builder
             .http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE)
             .max_concurrent_streams(MAX_STREAMS);
-        let service = TowerToHyperService::new(self.router.clone());
+        let router = match place.answers {
+            Use::Everything => &self.router,
+            Use::ProbesOnly => &self.probes,
+        };
+        let service = Answers::new(router.clone(), Arc::clone(place));
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         watcher.watch(connection).await
     }

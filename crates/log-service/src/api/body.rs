@@ -7,9 +7,11 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use http_body::Frame;
 use http_body_util::BodyExt;
 use relay_protocol::{header::OCTET_STREAM, limit::MAX_REQUEST_BYTES};
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     App,
@@ -24,6 +26,11 @@ const MAX_ENCODED_BYTES: u64 = MAX_REQUEST_BYTES as u64 + (64 << 10);
 const MAX_JSON_BYTES: usize = 64 << 10;
 /// How long a body may take: 512 KiB at 9 KiB a second.
 const BODY_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a body may take before it has to come at [`BODY_RATE`].
+const BODY_START: Duration = Duration::from_secs(10);
+/// Encoded bytes that a body has to bring a second, on the average: a tenth of what a chunk of the
+/// entrypoint needs to arrive in time.
+const BODY_RATE: u64 = 1 << 10;
 
 /// Reads the bytes of a stream, and reserves memory for them as they come.
 ///
@@ -89,24 +96,15 @@ pub(super) async fn json<T: DeserializeOwned>(
 
 /// At most `limit` decoded bytes; `take` may refuse a length that they have reached.
 async fn read(
-    body: Body,
-    decoder: Decoder,
-    limit: usize,
-    take: impl FnMut(usize) -> Result<(), ApiError>,
-) -> Result<Bytes, ApiError> {
-    let reading = tokio::time::timeout(BODY_TIMEOUT, collect(body, decoder, limit, take));
-    reading.await.map_err(|_| ApiError::Timeout)?
-}
-
-async fn collect(
     mut body: Body,
     mut decoder: Decoder,
     limit: usize,
     mut take: impl FnMut(usize) -> Result<(), ApiError>,
 ) -> Result<Bytes, ApiError> {
     let mut content = Vec::with_capacity(limit.min(MAX_REQUEST_BYTES));
+    let begun = Instant::now();
     let mut encoded = 0;
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = next_frame(&mut body, begun, encoded).await? {
         let frame = frame.map_err(|_| ApiError::BadRequest("the body was cut short".to_owned()))?;
         let Ok(data) = frame.into_data() else { continue };
         encoded += data.len() as u64;
@@ -120,6 +118,17 @@ async fn collect(
     take(content.len())?;
     content.shrink_to_fit();
     Ok(content.into())
+}
+
+/// The next frame of a body that has brought `encoded` bytes since it began.
+async fn next_frame(
+    body: &mut Body,
+    begun: Instant,
+    encoded: u64,
+) -> Result<Option<Result<Frame<Bytes>, axum::Error>>, ApiError> {
+    let patience = BODY_START + Duration::from_secs(encoded / BODY_RATE);
+    let frame = timeout_at(begun + patience.min(BODY_TIMEOUT), body.frame());
+    frame.await.map_err(|_| ApiError::Timeout)
 }
 
 fn refused(error: DecodeError, limit: usize) -> ApiError {

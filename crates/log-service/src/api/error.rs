@@ -54,6 +54,9 @@ pub enum ApiError {
     /// 503: the store did not answer, or the service is stopping.
     #[error("the log cannot be reached: try again")]
     Unavailable(RetryAfter),
+    /// 503: all connections are used.
+    #[error("too many connections are open: try again")]
+    Crowded(RetryAfter),
     /// 507: no space is left.
     #[error("the store is full; reading still works")]
     Full(RetryAfter),
@@ -109,6 +112,9 @@ impl ApiError {
                 (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests")
             }
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),
+            Self::Crowded(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "crowded", "Too many connections")
+            }
             Self::Full(_) => (StatusCode::INSUFFICIENT_STORAGE, "full", "Store is full"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
         }
@@ -116,9 +122,10 @@ impl ApiError {
 
     fn retry_after(&self) -> Option<RetryAfter> {
         match self {
-            Self::TooManyRequests(after) | Self::Unavailable(after) | Self::Full(after) => {
-                Some(*after)
-            }
+            Self::TooManyRequests(after)
+            | Self::Unavailable(after)
+            | Self::Crowded(after)
+            | Self::Full(after) => Some(*after),
             _ => None,
         }
     }

@@ -39,11 +39,22 @@ impl StreamHandle {
     /// Ends when nothing is held; woken by writes, outcomes, flushes and followers.
     async fn hand_out(self: Arc<Self>) {
         loop {
+            // A commit joins the bytes of several requests, so it is made only when its turn has
+            // come: a thousand waiting commits would hold everything twice.
+            let turn = self.shared.commits.acquire().await.expect("the semaphore is never closed");
             match self.next() {
                 None => return,
-                Some(Next::Commit(commit)) => self.start(commit).await,
-                Some(Next::Idle) => self.wake.notified().await,
+                Some(Next::Commit(commit)) => {
+                    // Given back by the task of the commit, which outlives this borrow.
+                    turn.forget();
+                    self.start(commit);
+                }
+                Some(Next::Idle) => {
+                    drop(turn);
+                    self.wake.notified().await;
+                }
                 Some(Next::Wait(until)) => {
+                    drop(turn);
                     tokio::select! {
                         () = tokio::time::sleep_until(until) => {}
                         () = self.wake.notified() => {}
@@ -63,12 +74,8 @@ impl StreamHandle {
         Some(next)
     }
 
-    async fn start(self: &Arc<Self>, commit: Commit) {
+    fn start(self: &Arc<Self>, commit: Commit) {
         let handle = Arc::clone(self);
-        let commits = &self.shared.commits;
-        let turn = commits.acquire().await.expect("the semaphore is never closed");
-        // Given back by the task below, which outlives this borrow.
-        turn.forget();
         self.shared.tasks.spawn(async move {
             handle.commit(commit).await;
             handle.shared.commits.add_permits(1);

@@ -9,7 +9,7 @@ use rustls::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{Protocol, listener::Stream};
+use super::{Protocol, listener::Stream, stall::Patient};
 use crate::config::TlsFiles;
 
 /// Accepts TLS 1.2 and 1.3, HTTP/2 first.
@@ -58,7 +58,10 @@ impl Tls {
         Ok(Self { acceptor: Arc::new(config).into() })
     }
 
-    pub(super) async fn accept(&self, stream: Stream) -> io::Result<(TlsStream<Stream>, Protocol)> {
+    pub(super) async fn accept(
+        &self,
+        stream: Patient<Stream>,
+    ) -> io::Result<(TlsStream<Patient<Stream>>, Protocol)> {
         let stream = self.acceptor.accept(stream).await?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
