@@ -1,100 +1,145 @@
-//! `make bench`: Relay's figures as ratios against a named peer, both measured in this run.
+//! `make bench`: Relay beside its peers, measured in the same run.
 //!
-//! Figures are printed as a table. The machine is noisy: the shortest of many runs and CPU seconds
-//! are what can be compared, a single wall time is not.
+//! Whole processes are measured, in turns: one run of each contender, then the next of each. The
+//! machine is noisy, so tables show the shortest run, the one in the middle, and CPU time. Every
+//! peer is started here. `docs/benchmarks.md` says what each figure means.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `RELAY_TEST_LONG` | Loki too |
+//! | `RELAY_BENCH_SCALE` | share of the work in percent: small ones try the harness out |
+//! | `RELAY_BENCH_ONLY` | groups to measure, joined by commas |
+//! | `RELAY_BENCH_WRITE` | write the results into `docs/benchmarks.md` |
 
 use std::{
-    path::Path,
-    process::{Command, Stdio},
-    time::{Duration, SystemTime},
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
-use anyhow::{Context, Result};
-use relay_tests::{
-    measure::{Runs, resident_kib},
-    program::program,
-    wait::eventually,
-};
+use anyhow::{Context, Result, ensure};
+use relay_tests::{measure::now, program::is_long_run};
+use tempfile::TempDir;
 
+use crate::{report::Report, stopwatch::Stopwatch};
+
+mod flow;
 mod follow;
-mod throughput;
+mod http;
+mod idle;
+mod ingest;
+mod lines;
+mod loki;
+mod machine;
+mod masking;
+mod page;
+mod peer;
+mod report;
+mod rsyslog;
+mod start;
+mod stopwatch;
+mod stored;
+mod wrapper;
 
-/// Runs of a program that only starts and ends.
-const STARTS: usize = 100;
+/// What all groups share.
+struct Bench {
+    /// Share of the full work, in percent.
+    scale: u64,
+    /// On the disk that builds are on: a temporary folder may be memory, which nobody can sync.
+    folder: TempDir,
+    stopwatch: Stopwatch,
+    tools: PathBuf,
+    length: Length,
+}
 
-#[expect(clippy::print_stdout, reason = "the table is the product")]
+/// Whether peers that take minutes are measured too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    Short,
+    Long,
+}
+
+impl Bench {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        Ok(Self {
+            scale: setting("RELAY_BENCH_SCALE").map_or(Ok(100), |scale| scale.parse())?,
+            stopwatch: Stopwatch::new(folder.path())?,
+            folder,
+            tools: tools()?,
+            length: if is_long_run() { Length::Long } else { Length::Short },
+        })
+    }
+
+    /// A folder that is not there yet.
+    fn folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A number of runs, at least two.
+    fn runs(&self, full: u64) -> usize {
+        usize::try_from((full * self.scale / 100).max(2)).expect("a number of runs is small")
+    }
+
+    /// An amount of bytes in whole MiB.
+    fn bytes(&self, full_mib: u64) -> u64 {
+        (full_mib * self.scale / 100).max(8) << 20
+    }
+
+    /// One of the programs that `scripts/install bench` compiles.
+    fn tool(&self, name: &str) -> Result<PathBuf> {
+        let path = self.tools.join(name);
+        ensure!(path.is_file(), "{} is missing: run `scripts/install bench`", path.display());
+        Ok(path)
+    }
+}
+
+/// Groups of figures, in the order of the page.
+type Group = fn(&Bench, &mut Report) -> Result<()>;
+const GROUPS: [(&str, Group); 8] = [
+    ("start", start::measure),
+    ("idle", idle::measure),
+    ("flow", flow::measure),
+    ("masking", masking::measure),
+    ("ingest", ingest::measure),
+    ("followers", follow::crowd::measure),
+    ("follow", follow::measure),
+    ("stored", stored::measure),
+];
+
+#[expect(clippy::print_stdout, reason = "the tables are the product")]
 fn main() -> Result<()> {
-    println!("{:<44} {:>12} {:>12}  peer", "what", "Relay", "peer");
-    for row in
-        start()?.into_iter().chain([idle()?]).chain(throughput::rows()?).chain(follow::rows()?)
-    {
-        println!("{:<44} {:>12} {:>12}  {}", row.what, row.relay, row.peer, row.named);
+    let bench = Bench::new()?;
+    let only = setting("RELAY_BENCH_ONLY");
+    let mut report = Report::default();
+    let begun = now();
+    for (name, group) in GROUPS {
+        if only.as_ref().is_none_or(|only| only.split(',').any(|word| word == name)) {
+            progress(name, begun.elapsed());
+            group(&bench, &mut report).with_context(|| format!("{name} was not measured"))?;
+        }
+    }
+    let text = format!("{}{}", machine::facts(&bench)?, report.text());
+    println!("{text}");
+    if setting("RELAY_BENCH_WRITE").is_some() {
+        page::write(&text)?;
     }
     Ok(())
 }
 
-/// Memory of an entrypoint whose command says nothing, and whose log service is away.
-fn idle() -> Result<Row> {
-    let mut relay = Command::new(program("entrypoint"))
-        .args(["--log-url", "http://127.0.0.1:9", "--flush-max", "0", "--", "sleep", "3"])
-        .stderr(Stdio::null())
-        .spawn()?;
-    let begun = SystemTime::now();
-    eventually(Duration::from_secs(2), "it has settled", || {
-        begun.elapsed().is_ok_and(|elapsed| elapsed > Duration::from_secs(1))
-    });
-    let resident = resident_kib(&relay)?;
-    relay.wait()?;
-    Ok(Row {
-        what: "entrypoint: resident, idle",
-        relay: format!("{resident} kB"),
-        peer: "32500 kB".to_owned(),
-        named: "Tekton's entrypoint, measured once on a like machine",
-    })
+#[expect(clippy::print_stderr, reason = "somebody waits for minutes")]
+fn progress(name: &str, elapsed: Duration) {
+    eprintln!("{:>4} s  {name}", elapsed.as_secs());
 }
 
-/// One line of the table.
-struct Row {
-    what: &'static str,
-    relay: String,
-    peer: String,
-    named: &'static str,
+#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
+fn setting(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// What it costs to be in front of a process that does nothing.
-fn start() -> Result<Vec<Row>> {
-    let entrypoint = program("entrypoint");
-    let direct = Runs::of(STARTS, || Command::new("true"))?;
-    let tini = Runs::of(STARTS, || {
-        let mut tini = Command::new("tini");
-        tini.args(["-s", "--", "true"]);
-        tini
-    })
-    .context("failed to run tini; `scripts/install bench` installs it")?;
-    let wrapped = Runs::of(STARTS, || {
-        let mut relay = Command::new(&entrypoint);
-        relay.args(["--log-url", "http://127.0.0.1:9", "--flush-max", "0", "--", "true"]);
-        relay
-    })?;
-    let size = |path: &Path| std::fs::metadata(path).map(|file| file.len());
-    Ok(vec![
-        Row {
-            what: "start and end of `true`, shortest",
-            relay: format!("{:.2?}", wrapped.min()),
-            peer: format!("{:.2?}", tini.min()),
-            named: "tini",
-        },
-        Row {
-            what: "start and end of `true`, median",
-            relay: format!("{:.2?}", wrapped.median()),
-            peer: format!("{:.2?}", direct.median()),
-            named: "no wrapper",
-        },
-        Row {
-            what: "size of the program",
-            relay: format!("{} kB", size(&entrypoint)? / 1_000),
-            peer: "46100 kB".to_owned(),
-            named: "Tekton's entrypoint, as published",
-        },
-    ])
+/// Where `scripts/install` leaves what it compiles.
+fn tools() -> Result<PathBuf> {
+    let cache = setting("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || setting("HOME").map(|home| Path::new(&home).join(".cache"));
+    Ok(cache.or_else(home).context("HOME is not set")?.join("relay/tools"))
 }
