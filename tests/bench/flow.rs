@@ -104,13 +104,14 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
 fn wrappers(bench: &Bench, url: &str, pod: &'static str) -> Result<Vec<Wrapper>> {
     let copy = bench.folder("tekton.out").display().to_string();
     let [passing, _] = Wrapper::tekton(bench, &[])?;
-    let [capturing, _] = Wrapper::tekton(bench, &["-stdout_path", &copy])?;
+    let [mut capturing, _] = Wrapper::tekton(bench, &["-stdout_path", &copy])?;
+    capturing.name = "Tekton, copied to a file";
     Ok(vec![
         Wrapper::none(),
         Wrapper::tini(),
         Wrapper::dumb_init(),
         passing,
-        Wrapper { name: "Tekton, copied to a file", ..capturing },
+        capturing,
         Wrapper::relay_alone("Relay, captured and dropped", &[]),
         Wrapper::relay_alone("Relay, captured and passed on", &["--tee"]),
         Wrapper::relay("Relay, captured and delivered", url, pod),
