@@ -32,7 +32,7 @@ pub(crate) struct Answer {
 pub(crate) fn client() -> Client {
     // The second test of a process finds it there.
     drop(rustls::crypto::ring::default_provider().install_default());
-    Client::builder().timeout(Duration::from_secs(60)).build().unwrap()
+    Client::builder().timeout(Duration::from_mins(1)).build().unwrap()
 }
 
 pub(crate) fn send(request: RequestBuilder) -> Answer {

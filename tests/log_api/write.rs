@@ -10,3 +10,4 @@ mod replicas;
 mod rules;
 mod start;
 mod syscalls;
+mod trace;

@@ -46,6 +46,8 @@ const MAX_OPEN: usize = 4096;
 const IDLE: Duration = Duration::from_mins(10);
 /// How often idle streams are looked for.
 const SWEEP: Duration = Duration::from_mins(1);
+/// How often the store is looked through for what was left behind.
+const STORE_SWEEP: Duration = Duration::from_hours(1);
 /// Commits on their way at once, each with 1 MiB and a thread: past what a disk or a bucket's
 /// connections can use.
 const MAX_COMMITS: usize = 32;
@@ -153,9 +155,18 @@ impl Hub {
         }
     }
 
-    /// Closes streams that nobody uses, for as long as it is polled.
+    /// Closes streams that nobody uses, and has the store remove what was left behind, for as long
+    /// as it is polled.
     pub async fn sweep(&self) {
+        let mut store_at = Instant::now();
         loop {
+            if store_at <= Instant::now() {
+                store_at += STORE_SWEEP;
+                if let Err(error) = self.shared.store.sweep().await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "failed to remove what was left behind");
+                }
+            }
             tokio::time::sleep(SWEEP).await;
             self.evict(IDLE);
         }

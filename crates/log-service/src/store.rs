@@ -2,12 +2,15 @@
 //!
 //! No update, no lock, no lease: everything is created once.
 
-mod durable;
 mod error;
+mod files;
 pub mod layout;
 mod url;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -19,9 +22,13 @@ use object_store::{
 // object_store needs a feature of it that only a direct dependency can switch on.
 use reqwest as _;
 
-use durable::Directories;
 pub use error::{Failure, StoreError};
+use files::Files;
 pub use url::{StoreUrl, StoreUrlError};
+
+/// What is written for a moment takes seconds. After this long whoever wrote it is gone, also where
+/// clocks differ.
+const ABANDONED: Duration = Duration::from_hours(1);
 
 /// How a creation went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +60,7 @@ pub enum Sharing {
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     /// Only on a file system.
-    directories: Option<Arc<Directories>>,
+    files: Option<Arc<Files>>,
     sharing: Sharing,
 }
 
@@ -67,13 +74,13 @@ impl Store {
     /// [`StoreError`] if the directory cannot be made or the bucket's settings are wrong.
     pub fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         let opening = |source| StoreError::new("open the store", &url.to_string(), source);
-        let (objects, directories): (Arc<dyn ObjectStore>, _) = match url {
+        let (objects, files): (Arc<dyn ObjectStore>, _) = match url {
             StoreUrl::Memory => (Arc::new(InMemory::new()), None),
             StoreUrl::File(root) => {
-                let directories = Directories::open(root)
+                let files = Files::open(root)
                     .map_err(|source| StoreError::local("make the directory", root, source))?;
-                let files = LocalFileSystem::new_with_prefix(root).map_err(opening)?;
-                (Arc::new(files.with_fsync(true)), Some(Arc::new(directories)))
+                let objects = LocalFileSystem::new_with_prefix(root).map_err(opening)?;
+                (Arc::new(objects), Some(Arc::new(files)))
             }
             StoreUrl::Gcs { bucket, prefix } => {
                 let bucket = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
@@ -83,7 +90,7 @@ impl Store {
         };
         let private = matches!(url, StoreUrl::Memory);
         let sharing = if private { Sharing::Private } else { Sharing::Shared };
-        Ok(Self { objects, directories, sharing })
+        Ok(Self { objects, files, sharing })
     }
 
     /// Whether other processes may write here.
@@ -98,8 +105,8 @@ impl Store {
     ///
     /// [`StoreError`]; the object may exist all the same. Repeating is safe.
     pub async fn put_if_absent(&self, key: &Path, bytes: Bytes) -> Result<Put, StoreError> {
-        if let Some(directories) = &self.directories {
-            directories.prepare(key).await?;
+        if let Some(files) = &self.files {
+            return files.put(key, bytes).await;
         }
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match self.objects.put_opts(key, PutPayload::from_bytes(bytes), options).await {
@@ -115,8 +122,8 @@ impl Store {
     ///
     /// [`StoreError`] if it cannot be synced.
     pub async fn confirm(&self, key: &Path) -> Result<(), StoreError> {
-        match &self.directories {
-            Some(directories) => directories.confirm(key).await,
+        match &self.files {
+            Some(files) => files.confirm(key).await,
             None => Ok(()),
         }
     }
@@ -128,8 +135,8 @@ impl Store {
     ///
     /// [`StoreError`] if it cannot be synced.
     pub async fn confirm_folder(&self, folder: &Path) -> Result<(), StoreError> {
-        match &self.directories {
-            Some(directories) => directories.confirm_folder(folder).await,
+        match &self.files {
+            Some(files) => files.confirm_folder(folder).await,
             None => Ok(()),
         }
     }
@@ -221,6 +228,27 @@ impl Store {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(StoreError::new("delete", key.as_ref(), source)),
         }
+    }
+
+    /// Removes what processes left behind that ended in the middle of a put or a probe.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing depends on it.
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        if let Some(files) = &self.files {
+            files.sweep().await?;
+        }
+        let folder = layout::probes();
+        let failed = |source| StoreError::new("list", folder.as_ref(), source);
+        let found = self.objects.list(Some(&folder)).try_collect::<Vec<_>>().await;
+        for object in found.map_err(failed)? {
+            let age = SystemTime::now().duration_since(object.last_modified.into());
+            if age.unwrap_or_default() > ABANDONED {
+                self.delete(&object.location).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes, reads and removes a small object, so that a wrong store is found at once.

@@ -136,7 +136,6 @@ impl Hub {
         if put == Put::Unknown {
             let handle = self.open(tenant, uuid).await?;
             let handle = handle.ok_or_else(|| StoreError::collision(&key))?;
-            self.shared.store.confirm(&key).await?;
             return self.adopt(&handle, &meta).await;
         }
         let handle = StreamHandle::new(&self.shared, (tenant, uuid), meta, Stream::default());
@@ -150,17 +149,24 @@ impl Hub {
         if !handle.meta.is_same_writer(meta) {
             return Err(CreateError::OtherWriter);
         }
-        let key = handle.index_key();
-        // Missing only if the process ended between the two puts of a creation.
-        if self.shared.store.get(&key).await?.is_none() {
-            self.put_index(handle).await?;
+        // Whoever created it may not have synced it yet.
+        let (store, entry) = (&self.shared.store, handle.index_key());
+        store.confirm(&handle.keys.meta()).await?;
+        // The entry is missing if the process ended between the two puts of a creation.
+        match store.get(&entry).await? {
+            Some(_) => store.confirm(&entry).await?,
+            None => self.put_index(handle).await?,
         }
         Ok(Created { uuid: handle.uuid, is_new: false })
     }
 
     async fn put_index(&self, handle: &StreamHandle) -> Result<(), StoreError> {
+        let (store, key) = (&self.shared.store, handle.index_key());
         let body = serde_json::to_vec(&handle.meta).expect("names are text");
-        self.shared.store.put_if_absent(&handle.index_key(), body.into()).await.map(drop)
+        match store.put_if_absent(&key, body.into()).await? {
+            Put::Created => Ok(()),
+            Put::Unknown => store.confirm(&key).await,
+        }
     }
 }
 

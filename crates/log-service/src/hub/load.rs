@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use relay_protocol::{capability::StreamUuid, limit::MAX_SEGMENT_BYTES, name::Namespace};
+use relay_protocol::{
+    capability::StreamUuid, limit::MAX_SEGMENT_BYTES, name::Namespace, range::ByteRange,
+    write::WriterMarker,
+};
 use tokio::time::Instant;
 
 use super::{Shared, create::Meta, end, handle::StreamHandle};
@@ -139,11 +142,14 @@ impl StreamHandle {
                 self.header(start).await.map(|header| (start, header))
             }));
         let found: Vec<_> = found.buffered(PARALLEL).try_collect().await?;
-        let markers = store.list(&self.keys.markers()).await?;
+        let markers = self.markers().await?;
         let ended = self.lock().stream.end().is_some();
         let key = self.keys.end();
         let end = if ended { None } else { store.get(&key).await? };
         let end = end.map(|body| end::parse(&key, &body)).transpose()?;
+        if end.is_some() {
+            store.confirm(&key).await?;
+        }
         let mut new = end.is_some();
         let mut state = self.lock();
         if let Some(end) = end {
@@ -160,7 +166,7 @@ impl StreamHandle {
             }
             new = true;
         }
-        for (range, marker) in markers.iter().filter_map(layout::parse_marker) {
+        for (range, marker) in markers {
             new |= state.stream.learn_marker(range, marker);
         }
         drop(state);
@@ -168,6 +174,18 @@ impl StreamHandle {
             self.notify();
         }
         Ok(new)
+    }
+
+    /// The markers in the store, made durable like segments.
+    async fn markers(&self) -> Result<Vec<(ByteRange, WriterMarker)>, StoreError> {
+        let folder = self.keys.markers();
+        let found = self.shared.store.list(&folder).await?;
+        let found: Vec<_> = found.iter().filter_map(layout::parse_marker).collect();
+        let known = Arc::clone(self.lock().stream.markers());
+        if found.iter().any(|marker| known.binary_search(marker).is_err()) {
+            self.shared.store.confirm_folder(&folder).await?;
+        }
+        Ok(found)
     }
 
     /// The header of the segment that begins at `start`; `None` if there is none.

@@ -141,7 +141,13 @@ pub fn index(pod: &Path, source: &StreamRef, created: UnixMillis, stream: Stream
 pub fn probe() -> Path {
     let mut random = [0; 16];
     getrandom::fill(&mut random).expect("the system has randomness once it has booted");
-    Path::from(format!("probe/{}", StreamUuid(random)))
+    Path::from(format!("{}/{}", probes(), StreamUuid(random)))
+}
+
+/// Folder of the probes that are under way.
+#[must_use]
+pub fn probes() -> Path {
+    Path::from("probe")
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
-//! Directories of a file system that are known to survive a loss of power.
+//! A directory of a file system whose objects survive a loss of power.
 //!
-//! `object_store` syncs only directories that the same call made. Of two first puts into a new
-//! directory, one may thus return while the directory's own entry, made by the other, is not yet
-//! on disk. So the chain is made and synced here, before the first put into it.
+//! An object is written beside its folder, synced, and linked to its name: so a name never shows
+//! half of it, and of several creations one wins. Its folder is synced before the answer. Of two
+//! first puts into a new folder, one could return while the folder's own entry, made by the other,
+//! is not yet on disk: so the chain of folders is made and synced before the first put into it.
 //!
 //! A sync that is repeated after an error may succeed although data was lost. Data is therefore
 //! never synced again: a repeated put writes a new file. Only directories are, and their entries go
 //! through the file system's journal, whose errors stay (ext4 and XFS stop writing).
+
+mod staging;
 
 use std::{
     collections::HashSet,
@@ -16,20 +19,24 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use super::StoreError;
+use bytes::Bytes;
+
+use super::{Put, StoreError};
+use staging::Staging;
 
 /// Directories to remember, about 150 bytes each; past it all are forgotten and synced again.
 const MAX_KNOWN: usize = 50_000;
 
-/// The directories below a store's root.
+/// The files below a store's root.
 #[derive(Debug)]
-pub(super) struct Directories {
+pub(super) struct Files {
     root: PathBuf,
-    /// Relative to the root. Locked for a look-up only, never over a sync.
+    staging: Staging,
+    /// Directories that are durable, relative to the root. Locked for a look-up only, never over a sync.
     known: Mutex<HashSet<PathBuf>>,
 }
 
-impl Directories {
+impl Files {
     /// Makes the root, durably, if it is missing.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let missing = root.ancestors().take_while(|path| !path.exists()).count();
@@ -39,19 +46,23 @@ impl Directories {
         }
         // Fails with a clear error if it is a file or must not be listed.
         drop(fs::read_dir(root)?);
-        Ok(Self { root: root.to_owned(), known: Mutex::default() })
+        Ok(Self { root: root.to_owned(), staging: Staging::below(root), known: Mutex::default() })
     }
 
-    /// Makes the folder of `key` and all above it, durably.
-    pub(super) async fn prepare(
+    /// Creates an object, durably, unless its name is taken.
+    pub(super) async fn put(
         self: &Arc<Self>,
         key: &object_store::path::Path,
-    ) -> Result<(), StoreError> {
-        let folder = folder_of(key);
-        if self.is_known(&folder) {
-            return Ok(());
-        }
-        self.blocking("make the directory", folder, Self::make).await
+        bytes: Bytes,
+    ) -> Result<Put, StoreError> {
+        let path = PathBuf::from(key.as_ref());
+        self.blocking("store", path, move |files, path| files.create(path, &bytes)).await
+    }
+
+    /// Removes what puts left behind that were cut short long ago.
+    pub(super) async fn sweep(self: &Arc<Self>) -> Result<(), StoreError> {
+        let folder = self.staging.folder().to_owned();
+        self.blocking("clear", folder, |files, _| files.staging.sweep()).await
     }
 
     /// Syncs an object that exists, and all directories above it.
@@ -59,9 +70,9 @@ impl Directories {
         self: &Arc<Self>,
         key: &object_store::path::Path,
     ) -> Result<(), StoreError> {
-        self.blocking("sync", PathBuf::from(key.as_ref()), |directories, path| {
-            sync(&directories.root.join(path))?;
-            directories.sync_entries(path.parent().unwrap_or(Path::new("")))
+        self.blocking("sync", PathBuf::from(key.as_ref()), |files, path| {
+            sync(&files.root.join(path))?;
+            files.sync_entries(folder_of(path))
         })
         .await
     }
@@ -74,18 +85,34 @@ impl Directories {
         self.blocking("sync", PathBuf::from(folder.as_ref()), Self::sync_entries).await
     }
 
-    async fn blocking(
+    async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         action: &'static str,
         path: PathBuf,
-        work: fn(&Self, &Path) -> io::Result<()>,
-    ) -> Result<(), StoreError> {
-        let directories = Arc::clone(self);
+        work: impl FnOnce(&Self, &Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let files = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || {
-            work(&directories, &path)
-                .map_err(|source| StoreError::local(action, &directories.root.join(&path), source))
+            work(&files, &path)
+                .map_err(|source| StoreError::local(action, &files.root.join(&path), source))
         });
         done.await.expect("neither panics nor is aborted")
+    }
+
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Put> {
+        self.make(folder_of(path))?;
+        let staged = self.staging.write(path, bytes)?;
+        match fs::hard_link(staged.path(), self.root.join(path)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Put::Unknown),
+            Err(error) => {
+                // Somebody removed folders that are known here: the next put makes them again.
+                self.known.lock().expect("no code panics while it is locked").clear();
+                return Err(error);
+            }
+        }
+        sync(&self.root.join(folder_of(path)))?;
+        Ok(Put::Created)
     }
 
     fn sync_entries(&self, folder: &Path) -> io::Result<()> {
@@ -119,8 +146,8 @@ impl Directories {
     }
 }
 
-fn folder_of(key: &object_store::path::Path) -> PathBuf {
-    Path::new(key.as_ref()).parent().unwrap_or(Path::new("")).to_owned()
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
 }
 
 fn sync(path: &Path) -> io::Result<()> {
