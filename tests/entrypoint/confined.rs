@@ -101,7 +101,7 @@ fn the_default_list_of_system_calls_of_container_runtimes_is_enough() {
     assert!(said.contains("Seccomp:\t2\n") && said.ends_with("again\nsignalled\n"), "{said}");
 }
 
-/// Also one that has no entry in the list of users, as OpenShift gives them.
+/// Also one that has no entry in the list of users, as `OpenShift` gives them.
 #[test]
 fn any_user_will_do() {
     let users: &[&str] = if is_root() { &["65534", "1000680000"] } else { &[""] };

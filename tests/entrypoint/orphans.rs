@@ -17,7 +17,7 @@ use crate::{
 const LONG: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Makes orphans, many of which have ended before they become such, and ends with 42 on SIGTERM.
-const MAKE: &str = r#"
+const MAKE: &str = r"
     $SIG{TERM} = sub { exit 42 };
     for (1 .. $ARGV[0]) {
         my $child = fork // die;
@@ -26,13 +26,10 @@ const MAKE: &str = r#"
     }
     open my $notes, '>', $ARGV[1]; print $notes 'made'; close $notes;
     sleep 1000 while 1;
-"#;
+";
 
-/// Below an entrypoint that was started by `wrapper`, which may stand between.
-fn first_of(running: &Running, wrapped: bool) -> u32 {
-    if !wrapped {
-        return running.pid();
-    }
+/// The entrypoint itself, below what makes a namespace for it.
+fn below(running: &Running) -> u32 {
     let mut first = String::new();
     eventually(LONG, "the first process", || {
         first = children(running.pid()).first().cloned().unwrap_or_default();
@@ -41,16 +38,19 @@ fn first_of(running: &Running, wrapped: bool) -> u32 {
     first.parse().unwrap()
 }
 
+/// A namespace has its first process below the one that was started.
+const HERE: fn(&Running) -> u32 = Running::pid;
+
 #[test]
 fn ten_thousand_orphans_leave_no_zombie_and_the_status_is_the_commands() {
     let count = if is_long_run() { "10000" } else { "1000" };
-    for (wrapper, wrapped) in [(entrypoint(), false), (first_process(), true)] {
-        let (notes, mut wrapper) = (Notes::new(), wrapper);
+    for (mut wrapper, find) in [(entrypoint(), HERE), (first_process(), below)] {
+        let notes = Notes::new();
         let path = notes.path();
         let words = ["--", "perl", "-e", MAKE, count, path.to_str().unwrap()];
         let running = Running::start(wrapper.args(words));
         eventually(LONG * 4, "all are made", || notes.text() == "made");
-        let relay = first_of(&running, wrapped);
+        let relay = find(&running);
         eventually(LONG, "only the command is left", || descendants(relay) == ["perl"]);
         send_to(relay, "TERM");
         assert_eq!(running.finish().shell_status(), 42);
@@ -78,7 +78,9 @@ fn ends_that_come_as_one_signal_are_all_seen() {
     };
     let end = |processes: &[&str]| {
         send_to(running.pid(), "STOP");
-        processes.iter().for_each(|process| send_to(process.parse().unwrap(), "KILL"));
+        for process in processes {
+            send_to(process.parse().unwrap(), "KILL");
+        }
         eventually(LONG, "they have ended", || processes.iter().all(|process| ended(process)));
         send_to(running.pid(), "CONT");
     };

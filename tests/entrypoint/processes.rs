@@ -2,10 +2,13 @@
 
 use std::{fs, process::Command, time::Duration};
 
+use relay_protocol::write::EndReason;
 use relay_tests::{
-    process::{Notes, Running, entrypoint, first_process, run_under},
+    process::{Notes, Running, as_first_process, entrypoint, first_process, run_under},
     wait::eventually,
 };
+
+use crate::lab::Lab;
 
 /// Leaves three orphans that end at once, then waits.
 const ORPHANS: &str = "for i in 1 2 3; do (sleep 0.05 & ) ; done; exec sleep 1000";
@@ -61,17 +64,26 @@ fn an_orphan_is_adopted_so_that_it_can_be_reaped() {
     assert!(text.contains(&format!("PPid:\t{relay}\n")), "{text}");
 }
 
+/// Of Tekton and relay-core, which wait for it for ever.
 #[test]
 fn a_grandchild_that_keeps_the_output_open_does_not_keep_the_container() {
-    for wrapper in [entrypoint, first_process] {
-        let mut wrapper = wrapper();
-        wrapper.args(["--flush-max", "30s"]);
-        // Its grandchild ends when the notes are gone.
-        let notes = Notes::new();
-        let script =
-            format!("(while [ -e {} ]; do sleep 0.1; done) & exit 4", notes.path().display());
-        let finished = run_under(wrapper, ["bash", "-c", &script]);
+    let notes = Notes::new();
+    // It ends when the notes are gone.
+    let script = format!(
+        "(while [ -e {} ]; do sleep 0.1; done) & echo done; exit 4",
+        notes.path().display()
+    );
+    for wrapped in [false, true] {
+        let lab = Lab::new();
+        let mut command = lab.entrypoint();
+        if wrapped {
+            command = as_first_process(&command);
+        }
+        let finished = run_under(command, ["bash", "-c", &script]);
         assert_eq!(finished.status.code(), Some(4));
+        // Not cut off at the end of the time for delivery: then the log would say so.
+        lab.account("stdout").assert_whole(EndReason::Eof);
+        assert_eq!(lab.bytes("stdout"), b"done\n");
     }
 }
 

@@ -2,24 +2,38 @@
 
 use std::{fs, process::Command};
 
-use relay_tests::process::{Notes, Running, bare_entrypoint, entrypoint, run_under};
+use relay_tests::process::{
+    Notes, Running, as_first_process, bare_entrypoint, entrypoint, run_under,
+};
 
 /// Runs `script` in bash twice: alone and, where it says `WRAP`, under Relay. Returns both notes.
+///
+/// As the first process of a namespace nothing else may come out, either.
 fn compare(script: &str) -> (String, String) {
+    let (env, mut relay) = (Command::new("env"), entrypoint());
+    relay.arg("--");
+    let first = (run(script, &as_first_process(&env)), run(script, &as_first_process(&relay)));
+    assert_eq!(first.0, first.1, "as the first process");
+    compare_here(script)
+}
+
+/// Not as the first process: what makes the namespace keeps every descriptor as well.
+fn compare_here(script: &str) -> (String, String) {
     let mut relay = entrypoint();
     relay.arg("--");
-    let words = std::iter::once(relay.get_program()).chain(relay.get_args());
-    let wrapper: Vec<_> = words.map(|word| word.to_str().expect("paths here are text")).collect();
-    let run = |wrapper: &str| {
-        let notes = Notes::new();
-        let script = script.replace("WRAP", wrapper);
-        let mut command = Command::new("bash");
-        command.args(["-c", &script]).env("NOTES", notes.path());
-        let finished = Running::start(&mut command).finish();
-        assert!(finished.status.success(), "{finished:?}");
-        notes.text()
-    };
-    (run("exec env"), run(&format!("exec {}", wrapper.join(" "))))
+    (run(script, &Command::new("env")), run(script, &relay))
+}
+
+fn run(script: &str, wrapper: &Command) -> String {
+    let words = std::iter::once(wrapper.get_program()).chain(wrapper.get_args());
+    let words: Vec<_> = words.map(|word| word.to_str().expect("paths here are text")).collect();
+    let notes = Notes::new();
+    let script = script.replace("WRAP", &format!("exec {}", words.join(" ")));
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]).env("NOTES", notes.path());
+    let finished = Running::start(&mut command).finish();
+    assert!(finished.status.success(), "{finished:?}");
+    notes.text()
 }
 
 /// What the kernel tells of a process and is the same for every run of it.
@@ -107,7 +121,7 @@ fn without_shell_files(list: &str) -> Vec<&str> {
 
 #[test]
 fn the_writer_of_stdin_learns_when_the_command_stops_reading() {
-    let (alone, wrapped) = compare(
+    let (alone, wrapped) = compare_here(
         "set -o pipefail; (yes 2>/dev/null; echo writer ended >> $NOTES) | \
          (WRAP sh -c 'exec <&-; while ! grep -q ended $NOTES; do sleep 0.02; done; echo command saw it >> $NOTES')",
     );
@@ -117,7 +131,7 @@ fn the_writer_of_stdin_learns_when_the_command_stops_reading() {
 
 #[test]
 fn a_descriptor_that_the_command_closes_is_closed() {
-    let (alone, wrapped) = compare(
+    let (alone, wrapped) = compare_here(
         "mkfifo $NOTES.fifo; (cat < $NOTES.fifo; echo ended >> $NOTES) & \
          WRAP sh -c 'exec 5>&-; while ! grep -q ended $NOTES; do sleep 0.02; done' 5> $NOTES.fifo",
     );
