@@ -1,17 +1,19 @@
 //! What the real log service has of a command's output after all that can happen on the way.
 
+mod busy;
 mod proxy;
 
 use std::{fs, time::Duration};
 
 use relay_protocol::{read::Marker, write::EndReason};
 use relay_tests::{
-    process::{Notes, Running},
+    process::{Notes, Running, bare_entrypoint},
     service::Service,
     wait::eventually,
 };
 
 use crate::lab::{Lab, numbers, send_to};
+use busy::BusyService;
 use proxy::Proxy;
 
 /// Five parts of 100,000 lines, each noted and followed by a pause.
@@ -162,6 +164,29 @@ fn after_sigterm_all_that_was_written_is_delivered() {
     let rounds: usize = rounds.unwrap();
     assert!(logged == expected(rounds) || logged == expected(rounds + 1), "{}", logged.len());
     lab.account("stdout").assert_whole(EndReason::Eof);
+}
+
+/// The time until SIGKILL is shorter than the time that delivery would have had.
+#[test]
+fn sigterm_after_the_end_shortens_delivery_and_what_is_lost_is_marked() {
+    let service = BusyService::start();
+    let mut command = bare_entrypoint();
+    command.args(["--log-url", &service.url(), "--flush-max", "30s"]).env("RELAY_GRACE", "6s");
+    // 7 MB: more than may be on the way, and less than the buffer holds.
+    let running = Running::start(command.args(["--", "bash", "-c", "seq 1000000 1874999; exit 3"]));
+    let children = format!("/proc/{0}/task/{0}/children", running.pid());
+    eventually(Duration::from_secs(30), "the command has ended", || {
+        service.told(|told| told.refused > 0) && fs::read_to_string(&children).unwrap().is_empty()
+    });
+    running.send(15);
+    let finished = running.finish();
+    assert_eq!(finished.shell_status(), 3);
+    assert!(finished.taken < Duration::from_secs(25), "{:?}", finished.taken);
+    service.told(|told| {
+        assert!(told.marks.iter().all(|mark| mark.reason.as_deref() == Some("exit")));
+        assert!(told.marks.iter().map(|mark| mark.range.length()).sum::<u64>() > 1_000_000);
+        assert!(told.ends.iter().any(|end| end.length == 7_000_000), "{:?}", told.ends);
+    });
 }
 
 #[test]
