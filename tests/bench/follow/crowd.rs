@@ -41,7 +41,7 @@ struct Took {
 /// Measures ingest with and without them, in turns.
 pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let load = Load::plain("64 KiB", Kind::Real, 64 << 10);
-    let bytes = bench.bytes(512);
+    let bytes = bench.bytes(256);
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for _ in 0..bench.runs(RUNS) {
         without.push(run(bench, &load, (bytes, 0))?);
