@@ -4,7 +4,6 @@ mod seccomp;
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -14,33 +13,8 @@ use relay_tests::{
     process::{Running, is_root, run_under, under},
     program::program,
 };
-use tempfile::TempDir;
 
-use crate::lab::Lab;
-
-/// A folder that everybody may read.
-fn open_folder() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    folder
-}
-
-/// The entrypoint of `lab` where every user may execute it.
-fn copied(lab: &Lab, folder: &Path) -> Command {
-    let copy = folder.join("entrypoint");
-    fs::copy(program("entrypoint"), &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o555)).unwrap();
-    let entrypoint = lab.entrypoint();
-    let mut command = Command::new(copy);
-    for (name, value) in entrypoint.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.current_dir("/");
-    command
-}
+use crate::lab::{Lab, open_folder};
 
 /// Says what it may do, uses what a container uses, and leaves an orphan.
 const SCRIPT: &str = "grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; \
@@ -66,7 +40,7 @@ fn container(words: &[&str], command: &Command) -> Command {
 fn a_read_only_root_without_capabilities_and_privileges_is_enough() {
     let lab = Lab::new();
     let folder = open_folder();
-    let inside = container(&[], &copied(&lab, folder.path()));
+    let inside = container(&[], &lab.entrypoint_in(&folder));
     let script = format!("touch {} && echo writable; {SCRIPT}", folder.path().display());
     let finished =
         run_under(inside, ["bash", "-c", &format!("exec 3>&2 2>/dev/null; {{ {script}; }} 2>&3")]);
@@ -95,7 +69,7 @@ fn the_default_list_of_system_calls_of_container_runtimes_is_enough() {
     let mut perl = Command::new("perl");
     let probed = Running::start(&mut confine(perl.args(["-e", probe]))).finish();
     assert_eq!(probed.status.code(), Some(0), "{probed:?}");
-    let finished = run_under(confine(&copied(&lab, folder.path())), ["bash", "-c", SCRIPT]);
+    let finished = run_under(confine(&lab.entrypoint_in(&folder)), ["bash", "-c", SCRIPT]);
     assert_eq!(finished.status.code(), Some(7), "{finished:?}");
     let said = said(&lab);
     assert!(said.contains("Seccomp:\t2\n") && said.ends_with("again\nsignalled\n"), "{said}");
@@ -108,7 +82,7 @@ fn any_user_will_do() {
     for user in users {
         let lab = Lab::new();
         let folder = open_folder();
-        let mut command = copied(&lab, folder.path());
+        let mut command = lab.entrypoint_in(&folder);
         command.env_remove("HOME").env_remove("USER");
         if is_root() {
             let become_user = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"];
@@ -148,19 +122,6 @@ fn empty_root(extra: &[&str], command: &Command) -> Command {
     inside
 }
 
-/// Takes the program's name away: it is the last of the words of [`empty_root`].
-fn options_only(lab: &Lab) -> Command {
-    let entrypoint = lab.entrypoint();
-    let mut command = Command::new("--flush-max=10s");
-    for (name, value) in entrypoint.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command
-}
-
 #[test]
 fn an_empty_root_with_nothing_but_the_program_is_enough() {
     let resolver = open_folder();
@@ -171,7 +132,9 @@ fn an_empty_root_with_nothing_but_the_program_is_enough() {
         for first in [&[][..], &["--as-pid-1"]] {
             let lab = Lab::new();
             let extra = [extra, first].concat();
-            let finished = Running::start(&mut empty_root(&extra, &options_only(&lab))).finish();
+            let finished =
+                Running::start(&mut empty_root(&extra, &lab.as_program("--flush-max=10s")))
+                    .finish();
             assert_eq!(finished.status.code(), Some(0), "{finished:?}");
             assert!(lab.bytes("stdout").starts_with(b"entrypoint "));
             lab.account("stdout").assert_whole(EndReason::Eof);

@@ -1,9 +1,12 @@
 //! A log service, the entrypoint that writes to it, and a reader.
 
 use std::{
+    ffi::OsStr,
     fmt::Write,
+    fs,
     io::{BufRead, BufReader, Read},
     ops::RangeInclusive,
+    os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
 };
 
@@ -13,6 +16,7 @@ use relay_protocol::{
 };
 use relay_tests::{
     process::{Running, bare_entrypoint},
+    program::program,
     service::Service,
 };
 use reqwest::blocking::{Client, Response};
@@ -45,6 +49,14 @@ pub(crate) fn numbers(range: RangeInclusive<u32>) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// A folder that every user may read.
+pub(crate) fn open_folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let everybody = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.path(), everybody).expect("the folder is the test's own");
+    folder
+}
+
 /// Sends a signal by its name.
 pub(crate) fn send_to(process: u32, signal: &str) {
     let sent = Command::new("kill").args(["-s", signal, &process.to_string()]).status();
@@ -68,6 +80,27 @@ impl Lab {
         command.env("RELAY_FLUSH_MAX", "10s");
         command.stdin(Stdio::null());
         command
+    }
+
+    /// The same with another program.
+    pub(crate) fn as_program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        for (name, value) in self.entrypoint().get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.current_dir("/");
+        command
+    }
+
+    /// The same in a folder in which every user may execute it.
+    pub(crate) fn entrypoint_in(&self, folder: &TempDir) -> Command {
+        let copy = folder.path().join("entrypoint");
+        fs::copy(program("entrypoint"), &copy).expect("the folder can be written");
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o555)).expect("it is the test's");
+        self.as_program(copy)
     }
 
     /// Starts a script with these options.

@@ -141,7 +141,8 @@ fn orphans_are_adopted_and_reaped_as_under_tini() {
 /// dumb-init resets what is ignored; Rust's own `Command` does so with SIGPIPE.
 #[test]
 fn what_is_ignored_and_blocked_is_as_under_tini() {
-    let grep = "grep -E '^Sig(Blk|Ign)' /proc/$$/status > $NOTES";
+    // Not of the shell, which blocks signals while it forks.
+    let grep = "exec grep -E '^Sig(Blk|Ign)' /proc/self/status > $NOTES";
     for options in [&["--ignore-signal=PIPE,HUP,WINCH"][..], &["--block-signal=USR2"]] {
         let wrapped = |wrapper: &Command| {
             let mut outer = Command::new("env");

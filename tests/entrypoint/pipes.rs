@@ -8,7 +8,7 @@ use std::{
 use relay_protocol::write::EndReason;
 use relay_tests::process::{Running, as_first_process, is_root, run_under, under};
 
-use crate::lab::{Lab, numbers};
+use crate::lab::{Lab, numbers, open_folder};
 
 /// A user that nobody else is, so that its share of pipe memory is this test's own.
 const USER: &str = "64251";
@@ -69,7 +69,8 @@ fn a_user_without_pipe_memory_left_loses_nothing() {
     let lab = Lab::new();
     let mut holder = Command::new("perl");
     holder.args(["-e", TAKE_ALL]);
-    let mut entrypoint = lab.entrypoint();
+    let folder = open_folder();
+    let mut entrypoint = lab.entrypoint_in(&folder);
     if is_root() {
         let mortal = ["--pdeathsig", "KILL"];
         holder = under(&[&become_user(USER)[..], &mortal[..]].concat(), &holder);

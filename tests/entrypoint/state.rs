@@ -37,14 +37,14 @@ fn run(script: &str, wrapper: &Command) -> String {
 }
 
 /// What the kernel tells of a process and is the same for every run of it.
-const STATUS: &str = "grep -E '^(Umask|Uid|Gid|Groups|Sig|Shd|Cap|NoNewPrivs|Seccomp)'";
+const STATUS: &str =
+    "grep -E '^(Umask|Uid|Gid|Groups|Sig(Blk|Ign|Cgt)|ShdPnd|Cap|NoNewPrivs|Seccomp:)'";
 
 #[test]
 fn masks_dispositions_and_umask_are_as_relay_got_them() {
     // 32 and 33 are ignored by no shell; `env` refuses them, too.
     let prepare = "umask 0027; trap '' PIPE USR1 CHLD HUP 34 64;";
-    let script =
-        format!("{prepare} WRAP sh -c \"{STATUS} /proc/\\$\\$/status | grep -v SigQ > \\$NOTES\"");
+    let script = format!("{prepare} WRAP sh -c \"exec {STATUS} /proc/self/status > \\$NOTES\"");
     let (alone, wrapped) = compare(&script);
     assert!(alone.contains("Umask:\t0027") && alone.contains("SigIgn:"), "{alone}");
     assert_eq!(alone, wrapped);

@@ -41,7 +41,7 @@ fn a_command_on_a_terminal_reads_from_it_in_the_foreground() {
 fn a_terminal_that_hangs_up_tells_the_command_once() {
     let notes = Notes::new();
     let script = "trap \"echo hup >> $NOTES\" HUP; exec 3<> <(:); echo ready >> $NOTES; \
-        while ! grep -q hup $NOTES; do read -t 0.05 -u 3; done; \
+        for i in {1..600}; do grep -q hup $NOTES && break; read -t 0.05 -u 3; done; \
         for i in {1..10}; do read -t 0.05 -u 3; done; echo end >> $NOTES";
     let terminal = on_terminal("", script, &notes);
     notes.wait_for("ready");
