@@ -1,6 +1,6 @@
 //! A service on a store, and clients of it that see every status and header.
 
-use std::{fs, io::Read, time::Duration};
+use std::{fs, io::Read, sync::OnceLock, time::Duration};
 
 use relay_tests::{
     service::{Service, files},
@@ -30,9 +30,13 @@ pub(crate) struct Answer {
 }
 
 pub(crate) fn client() -> Client {
-    // The second test of a process finds it there.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    Client::builder().timeout(Duration::from_mins(1)).build().unwrap()
+    static CLIENT: OnceLock<Client> = OnceLock::new();
+    let build = || {
+        // The emulator of a bucket may have installed it.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        Client::builder().timeout(Duration::from_mins(1)).build().unwrap()
+    };
+    CLIENT.get_or_init(build).clone()
 }
 
 pub(crate) fn send(request: RequestBuilder) -> Answer {
@@ -121,6 +125,16 @@ impl<'a> Lab<'a> {
     pub(crate) fn restart(&mut self) {
         drop(self.service.take());
         self.service = Some(self.store.service());
+    }
+
+    /// Kills the service as `kill -9` does. Its followers learn of it.
+    pub(crate) fn kill(&mut self) {
+        self.service.take().unwrap().kill();
+    }
+
+    /// The writer of a stream, going on at this service where it was.
+    pub(crate) fn continued(&self, writer: Writer, names: (&str, &str, &str)) -> Writer {
+        Writer { url: self.writer(names.0, names.1, names.2).url, ..writer }
     }
 
     /// Asks the service to stop, waits until it has, and returns what it logged.

@@ -10,6 +10,7 @@ on_shared_stores! {
     a_follower_gets_what_another_process_stores,
     of_two_versions_the_one_that_begins_first_is_shown_and_the_conflict_is_told,
     a_list_says_what_another_process_stored_and_ended,
+    a_follower_whose_service_is_killed_goes_on_elsewhere_where_it_was,
 }
 
 fn a_follower_gets_what_another_process_stores(store: &Store) {
@@ -51,4 +52,36 @@ fn a_list_says_what_another_process_stored_and_ended(store: &Store) {
     writer.finish();
     // The end is found by listing, which is done once a second.
     eventually(Duration::from_secs(30), "the end is listed", || stream()["end"] == "eof");
+}
+
+fn a_follower_whose_service_is_killed_goes_on_elsewhere_where_it_was(store: &Store) {
+    let here = Lab::on(store);
+    let mut there = here.replica();
+    let mut writer = there.writer("p", "a", "stdout");
+    let line = b"a line of some bytes\n";
+    let mut seen = 0;
+    for round in 0..4 {
+        let lab = if round % 2 == 0 { &there } else { &here };
+        let range = format!("bytes={seen}-");
+        let mut answer = lab.get("p", "follow=true&format=raw", &[("range", &range)]);
+        for _ in 0..5 {
+            writer.write(line);
+        }
+        // It breaks off in the middle of a line.
+        let part = line.len() * 5 - 7 - usize::try_from(round).unwrap();
+        let left = usize::try_from(writer.position() - seen).unwrap();
+        let expected: Vec<u8> = line.repeat(50);
+        let from = usize::try_from(seen).unwrap();
+        assert_eq!(take(&mut answer, part.min(left)), expected[from..from + part.min(left)]);
+        seen += part.min(left) as u64;
+        if round % 2 == 0 {
+            there.kill();
+            there.restart();
+            writer = there.continued(writer, ("p", "a", "stdout"));
+        }
+    }
+    writer.finish();
+    let range = format!("bytes={seen}-");
+    let rest = here.get("p", "follow=true&format=raw", &[("range", &range)]).bytes().unwrap();
+    assert_eq!(rest, line.repeat(20)[usize::try_from(seen).unwrap()..]);
 }

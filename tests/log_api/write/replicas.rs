@@ -3,14 +3,15 @@
 use std::{collections::BTreeMap, thread};
 
 use relay_tests::{on_shared_stores, service::Service, store::Store};
-use serde_json::json;
 
 use crate::lab::{Writer, client, crc32c, named};
 
 on_shared_stores! {
     both_take_the_same_bytes_and_neither_takes_others,
+    a_longer_range_is_stored_behind_a_shorter_one,
+    a_longer_range_that_begins_otherwise_is_refused_whole,
     racing_appends_all_land_once,
-    one_creation_wins_and_the_others_find_it,
+    an_append_that_is_repeated_at_another_service_is_not_added_again,
 }
 
 /// Two services, and the stream that both of them write.
@@ -94,25 +95,41 @@ fn racing_appends_all_land_once(store: &Store) {
     }
 }
 
-fn one_creation_wins_and_the_others_find_it(store: &Store) {
-    let services = [store.service(), store.service()];
-    for round in 0..5 {
-        let body =
-            json!({ "name": "stdout", "pod": "p", "instance": format!("i{round}"), "writer": "w" });
-        let created = thread::scope(|scope| {
-            let create = |at: usize| {
-                scope.spawn({
-                    let (service, body) = (&services[at % 2], &body);
-                    move || Writer::at(service, body).1
-                })
-            };
-            let all: Vec<_> = (0..8).map(create).collect();
-            all.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
-        });
-        assert_eq!(created.iter().filter(|created| **created).count(), 1, "{created:?}");
+fn a_longer_range_is_stored_behind_a_shorter_one(store: &Store) {
+    let pair = Pair::on(store);
+    let [one, two] = &pair.writers;
+    assert_eq!(one.put_at(0, b"hello").status, 202);
+    // The second service does not know of it.
+    assert_eq!(two.put_at(0, b"hello world").status, 202);
+    assert_eq!(one.put_at(3, b"lo wo").status, 202);
+    assert_eq!((pair.read(0), pair.read(1)), (b"hello world".to_vec(), b"hello world".to_vec()));
+    assert_eq!(one.put_at(20, b"a longer one").status, 202);
+    assert_eq!(two.put_at(20, b"a long").status, 202);
+    assert_eq!(two.put_at(11, &[b'x'; 9]).status, 202);
+    assert_eq!(one.end(32, &crc32c(b"hello worldxxxxxxxxxa longer one")).status, 202);
+}
+
+fn a_longer_range_that_begins_otherwise_is_refused_whole(store: &Store) {
+    let pair = Pair::on(store);
+    let [one, two] = &pair.writers;
+    assert_eq!(one.put_at(0, b"hello").status, 202);
+    assert_eq!(two.put_at(0, b"jello world").status, 409);
+    assert_eq!((pair.read(0), pair.read(1)), (b"hello".to_vec(), b"hello".to_vec()));
+    assert_eq!(two.head(), (5, String::new()));
+}
+
+fn an_append_that_is_repeated_at_another_service_is_not_added_again(store: &Store) {
+    let pair = Pair::on(store);
+    let [one, two] = &pair.writers;
+    let mut expected = Vec::new();
+    for round in 0..10 {
+        let (key, line) = (format!("k{round}"), format!("line {round}\n"));
+        let first = one.append(Some(&key), line.as_bytes());
+        let again = two.append(Some(&key), line.as_bytes());
+        assert_eq!((first.status, again.status), (202, 202));
+        assert_eq!(first.header("content-range"), again.header("content-range"));
+        assert_eq!(two.append(Some(&key), &b"x".repeat(line.len())).status, 409);
+        expected.extend_from_slice(line.as_bytes());
     }
-    let list = client().get(format!("{}/api/namespaces/local/pods/p", services[0].url()));
-    let list: serde_json::Value =
-        serde_json::from_str(&list.send().unwrap().text().unwrap()).unwrap();
-    assert_eq!(list["streams"].as_array().unwrap().len(), 5);
+    assert_eq!((pair.read(0), pair.read(1)), (expected.clone(), expected));
 }
