@@ -11,7 +11,9 @@ use relay_tests::process::{Running, as_first_process, is_root, run_under, under}
 use crate::lab::{Lab, numbers, open_folder};
 
 /// A user that nobody else is, so that its share of pipe memory is this test's own.
-const USER: &str = "64251";
+fn user_of_this_test() -> String {
+    (1_000_000 + std::process::id()).to_string()
+}
 
 fn become_user(user: &str) -> [&str; 6] {
     ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
@@ -72,9 +74,10 @@ fn a_user_without_pipe_memory_left_loses_nothing() {
     let folder = open_folder();
     let mut entrypoint = lab.entrypoint_in(&folder);
     if is_root() {
+        let user = user_of_this_test();
         let mortal = ["--pdeathsig", "KILL"];
-        holder = under(&[&become_user(USER)[..], &mortal[..]].concat(), &holder);
-        entrypoint = under(&become_user(USER), &entrypoint);
+        holder = under(&[&become_user(&user)[..], &mortal[..]].concat(), &holder);
+        entrypoint = under(&become_user(&user), &entrypoint);
     }
     let holder = holder.stdout(Stdio::piped()).spawn().expect("perl can be started");
     let mut holder = Holder(holder);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use relay_tests::{
-    process::{NO_SERVICE, Notes, Running, entrypoint, first_process},
+    process::{NO_SERVICE, Notes, Running, entrypoint, first_process, under},
     program::program,
 };
 
@@ -94,6 +94,26 @@ fn a_signal_that_comes_before_the_command_does_is_not_lost() {
         running.send(15);
         assert_eq!(running.finish().status.signal(), Some(15));
     }
+}
+
+/// Between the making of the process and the moment in which Relay has learned of it, which is made
+/// long: a signal that acted on Relay itself would end it and leave the command behind.
+#[test]
+fn a_signal_that_comes_while_the_command_is_made_is_sent_on() {
+    let notes = Notes::new();
+    let slow = "-einject=clone,fork,vfork:delay_exit=3000000";
+    let strace = ["strace", "-D", "-qq", "-o", "/dev/null", "-etrace=clone,fork,vfork", slow];
+    let script = format!(
+        "trap 'echo got >> {0}; exit 5' TERM; echo ready >> {0}; exec 3<> <(:); \
+         for i in {{1..600}}; do read -t 0.05 -u 3; done",
+        notes.path().display()
+    );
+    let mut command = under(&strace, &entrypoint());
+    let running = Running::start(command.args(["--", "bash", "-c", &script]));
+    notes.wait_for("ready");
+    running.send(15);
+    assert_eq!(running.finish().shell_status(), 5);
+    assert_eq!(notes.text(), "ready\ngot\n");
 }
 
 #[test]
