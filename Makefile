@@ -26,7 +26,7 @@ test-long: build ## Run every suite in its full length
 	RELAY_TEST_LONG=1 PROPTEST_CASES=20000 RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) test --workspace --locked
 
 .PHONY: bench
-bench: build ## Measure against peers, as ratios of one run
+bench: build ## Measure beside peers, in the same run (docs/benchmarks.md)
 	@scripts/install bench
 	RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) bench --locked --profile dev -p relay-tests --bench peers
 

@@ -24,24 +24,30 @@ pub(crate) enum Kind {
 }
 
 /// A sequence that is the same everywhere.
-struct Numbers(u64);
+pub(crate) struct Numbers(u64);
 
 impl Numbers {
+    /// From its beginning.
+    pub(crate) const fn new() -> Self {
+        Self(1)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 24
     }
 
-    fn one_of<'a>(&mut self, words: &[&'a str]) -> &'a str {
+    /// One of several things.
+    pub(crate) fn one_of<'a, T>(&mut self, words: &'a [T]) -> &'a T {
         let count = u64::try_from(words.len()).expect("a short list");
-        words[usize::try_from(self.next() % count).expect("an index of a short list")]
+        &words[usize::try_from(self.next() % count).expect("an index of a short list")]
     }
 }
 
 /// Different lines, as bytes: `DIFFERENT` of them, cut at a line.
 pub(crate) fn block(kind: Kind) -> Vec<u8> {
-    let mut numbers = Numbers(1);
+    let mut numbers = Numbers::new();
     let mut bytes = Vec::with_capacity(DIFFERENT);
     let mut micros = 0;
     while bytes.len() + LINE <= DIFFERENT {
