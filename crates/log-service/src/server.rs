@@ -32,8 +32,9 @@ use service::Answers;
 use stall::Patient;
 
 /// How long the head of a request may take, and how long an HTTP/1.1 connection may idle: a
-/// writer's trickle comes every 2 s at most, and reconnecting costs it one round trip.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// writer's trickle comes every 2 s at most, and reconnecting costs it one round trip. With a second
+/// for the machine, it is over within 10.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(9);
 /// How often a silent HTTP/2 connection is asked whether it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long a TLS handshake may take.

@@ -20,14 +20,15 @@ use super::{
 use crate::budget::Permit;
 use decode::{DecodeError, Decoder};
 
-/// Encoded bytes of a request: gzip and zstd add little even to bytes that they cannot compress.
-const MAX_ENCODED_BYTES: u64 = MAX_REQUEST_BYTES as u64 + (64 << 10);
+/// What gzip and zstd may add to bytes that they cannot compress.
+const ENCODING_BYTES: usize = 64 << 10;
 /// Largest JSON body: ten times the longest that any field allows.
 const MAX_JSON_BYTES: usize = 64 << 10;
 /// How long a body may take: 512 KiB at 9 KiB a second.
 const BODY_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long a body may take before it has to come at [`BODY_RATE`].
-const BODY_START: Duration = Duration::from_secs(10);
+/// How long a body may take before it has to come at [`BODY_RATE`]. With the 2 s for its rest, the
+/// connection is closed within 10.
+const BODY_START: Duration = Duration::from_secs(8);
 /// Encoded bytes that a body has to bring a second, on the average: a tenth of what a chunk of the
 /// entrypoint needs to arrive in time.
 const BODY_RATE: u64 = 1 << 10;
@@ -47,7 +48,7 @@ pub(super) async fn octets(
     check_type(headers, OCTET_STREAM)?;
     let decoder = Decoder::new(headers)?;
     let declared = content_length(headers);
-    if declared.is_some_and(|declared| declared > MAX_ENCODED_BYTES) {
+    if declared.is_some_and(|declared| declared > (MAX_REQUEST_BYTES + ENCODING_BYTES) as u64) {
         return Err(too_large(MAX_REQUEST_BYTES));
     }
     let plain = declared.filter(|_| decoder.is_identity());
@@ -107,15 +108,15 @@ async fn read(
     while let Some(frame) = next_frame(&mut body, begun, encoded).await? {
         let frame = frame.map_err(|_| ApiError::BadRequest("the body was cut short".to_owned()))?;
         let Ok(data) = frame.into_data() else { continue };
-        encoded += data.len() as u64;
-        if encoded > MAX_ENCODED_BYTES {
+        encoded += data.len();
+        if encoded > limit + ENCODING_BYTES {
             return Err(too_large(limit));
         }
         decoder.feed(&data, &mut content, limit).map_err(|error| refused(error, limit))?;
-        take(content.len())?;
+        take(content.len() + decoder.kept())?;
     }
     decoder.finish(&mut content, limit).map_err(|error| refused(error, limit))?;
-    take(content.len())?;
+    take(content.len() + decoder.kept())?;
     content.shrink_to_fit();
     Ok(content.into())
 }
@@ -124,9 +125,9 @@ async fn read(
 async fn next_frame(
     body: &mut Body,
     begun: Instant,
-    encoded: u64,
+    encoded: usize,
 ) -> Result<Option<Result<Frame<Bytes>, axum::Error>>, ApiError> {
-    let patience = BODY_START + Duration::from_secs(encoded / BODY_RATE);
+    let patience = BODY_START + Duration::from_secs(encoded as u64 / BODY_RATE);
     let frame = timeout_at(begun + patience.min(BODY_TIMEOUT), body.frame());
     frame.await.map_err(|_| ApiError::Timeout)
 }

@@ -4,26 +4,20 @@ use std::io::Write;
 
 use flate2::write::MultiGzDecoder;
 use http::{HeaderMap, header};
-use zstd::stream::raw::{DParameter, InBuffer, Operation, OutBuffer};
+use zstd::zstd_safe::{self, DCtx};
 
 use crate::api::error::ApiError;
 
-/// Log of the largest zstd window, 8 MiB: what every standard level needs at most.
-const WINDOW_LOG: u32 = 23;
-/// Decoded bytes between two looks at the limit.
-const STEP: usize = 64 << 10;
+/// What zstd says of a buffer that its output does not fit into. It has no names for its codes here.
+const TOO_SMALL: &str = "Destination buffer is too small";
 
 /// Decodes one body.
 pub(super) enum Decoder {
     Identity,
     Gzip(Box<MultiGzDecoder<Vec<u8>>>),
-    Zstd(Box<Zstd>),
-}
-
-pub(super) struct Zstd {
-    decoder: zstd::stream::raw::Decoder<'static>,
-    /// Whether the last frame ended where the input did.
-    complete: bool,
+    /// Encoded bytes. They are decoded when all are there, from memory to memory: as they come, a
+    /// frame may ask for a window of 8 MiB and more beside its content.
+    Zstd(Vec<u8>),
 }
 
 /// Why a body cannot be decoded.
@@ -44,7 +38,7 @@ impl Decoder {
         match (name.as_str(), named.next()) {
             ("identity", None) => Ok(Self::Identity),
             ("gzip" | "x-gzip", None) => Ok(Self::Gzip(Box::new(MultiGzDecoder::new(Vec::new())))),
-            ("zstd", None) => Ok(Self::Zstd(Box::new(Zstd::new()))),
+            ("zstd", None) => Ok(Self::Zstd(Vec::new())),
             _ => Err(ApiError::UnsupportedMedia(
                 "use Content-Encoding gzip, zstd or none".to_owned(),
             )),
@@ -53,6 +47,14 @@ impl Decoder {
 
     pub(super) fn is_identity(&self) -> bool {
         matches!(self, Self::Identity)
+    }
+
+    /// Bytes that are kept until the body is over.
+    pub(super) fn kept(&self) -> usize {
+        match self {
+            Self::Identity | Self::Gzip(_) => 0,
+            Self::Zstd(encoded) => encoded.len(),
+        }
     }
 
     /// Appends what `data` decodes to; `into` never grows past `limit`.
@@ -73,7 +75,10 @@ impl Decoder {
                 }
                 Ok(())
             }
-            Self::Zstd(decoder) => decoder.feed(data, into, limit),
+            Self::Zstd(encoded) => {
+                encoded.extend_from_slice(data);
+                Ok(())
+            }
         }
     }
 
@@ -87,39 +92,20 @@ impl Decoder {
                 decoder.get_mut().clear();
                 Ok(())
             }
-            Self::Zstd(decoder) if decoder.complete => Ok(()),
-            Self::Zstd(_) => Err(DecodeError::Malformed),
+            Self::Zstd(encoded) => unzstd(encoded, into, limit),
         }
     }
 }
 
-impl Zstd {
-    fn new() -> Self {
-        let mut decoder = zstd::stream::raw::Decoder::new().expect("memory for a decoder");
-        let window = DParameter::WindowLogMax(WINDOW_LOG);
-        decoder.set_parameter(window).expect("23 is a valid window");
-        Self { decoder, complete: false }
-    }
-
-    fn feed(&mut self, data: &[u8], into: &mut Vec<u8>, limit: usize) -> Result<(), DecodeError> {
-        // Asked without input after a frame, the decoder would begin another.
-        if data.is_empty() {
-            return Ok(());
-        }
-        let mut input = InBuffer::around(data);
-        let mut step = vec![0; STEP];
-        loop {
-            let mut output = OutBuffer::around(step.as_mut_slice());
-            let wanted = self.decoder.run(&mut input, &mut output);
-            let wanted = wanted.map_err(|_| DecodeError::Malformed)?;
-            let written = output.pos();
-            let full = written == STEP;
-            append(into, &step.as_slice()[..written], limit)?;
-            self.complete = wanted == 0;
-            if input.pos() == data.len() && (!full || self.complete) {
-                return Ok(());
-            }
-        }
+/// Decodes whole zstd frames. Nothing is written past `limit`, whatever they say of their length.
+fn unzstd(encoded: &[u8], into: &mut Vec<u8>, limit: usize) -> Result<(), DecodeError> {
+    debug_assert!(into.is_empty(), "nothing was decoded before");
+    into.reserve_exact(limit);
+    match DCtx::create().decompress(into, encoded) {
+        Ok(_) if into.len() > limit => Err(DecodeError::TooLong),
+        Ok(_) if !encoded.is_empty() => Ok(()),
+        Err(code) if zstd_safe::get_error_name(code) == TOO_SMALL => Err(DecodeError::TooLong),
+        _ => Err(DecodeError::Malformed),
     }
 }
 

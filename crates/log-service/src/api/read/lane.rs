@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use relay_protocol::{
     range::ByteRange,
     read::{Marker, StreamRef},
@@ -26,6 +27,9 @@ use crate::{
     segment::Segment,
     stream::Moment,
 };
+
+/// Bytes of a segment that are read at once, and held while the connection takes none.
+const PART_BYTES: u64 = 128 << 10;
 
 /// What a lane can do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,9 +236,11 @@ impl Lane {
 
     async fn load(&mut self, start: u64, range: ByteRange) -> Result<(), ApiError> {
         let Some(segment) = self.segment(start).await? else { return Ok(()) };
+        let (range, is_last) = first_part(range);
         let mut conflicts = self.conflicts(&segment, range).await?;
         conflicts.sort_by_key(|conflict| conflict.end());
         let mut from = range.start();
+        let segment = Arc::new(copy(&segment, range));
         for conflict in conflicts {
             self.plan(&segment, from, conflict.end());
             self.planned.push_back(Planned::Conflict(conflict));
@@ -242,7 +248,9 @@ impl Lane {
         }
         self.plan(&segment, from, range.end());
         self.reader.advance(range.end());
-        self.segments.read_ahead(&self.stored.view, range.end());
+        if is_last {
+            self.segments.read_ahead(&self.stored.view, range.end());
+        }
         Ok(())
     }
 
@@ -300,6 +308,20 @@ impl Lane {
             _ => self.lines.time(),
         }
     }
+}
+
+/// As much of a range as is read at once, and whether that is all.
+fn first_part(range: ByteRange) -> (ByteRange, bool) {
+    let end = range.end().min(range.start() + PART_BYTES);
+    (ByteRange::new(range.start(), end).unwrap_or(range), end == range.end())
+}
+
+/// The bytes of `range`, which lies within the segment. A copy, since a reader that takes nothing
+/// would hold the whole segment.
+fn copy(segment: &Segment, range: ByteRange) -> Segment {
+    let bytes = part(segment, range).unwrap_or_default();
+    let (bytes, times) = (Bytes::copy_from_slice(bytes), segment.times.clone());
+    Segment { start: range.start(), bytes, times }
 }
 
 fn part(segment: &Segment, range: ByteRange) -> Option<&[u8]> {

@@ -35,6 +35,9 @@ use crate::{
     stream::Moment,
 };
 
+/// Bytes that are handed to the connection at once.
+const FRAME_BYTES: u64 = 128 << 10;
+
 /// Answers a request for exact bytes.
 pub(super) async fn answer(request: Request) -> Result<Response, ApiError> {
     let query = &request.query;
@@ -241,13 +244,15 @@ impl ExactBytes {
             SegmentError::Corrupt { .. } => Broken::Lost,
             SegmentError::Store { source, .. } => Broken::Failed(source.into()),
         })?;
-        let end = self.bounds.end.map_or(range.end(), |end| end.min(range.end()));
+        let all = self.bounds.end.map_or(range.end(), |end| end.min(range.end()));
+        let end = all.min(range.start() + FRAME_BYTES);
         let at = |position: u64| usize::try_from(position - segment.start).unwrap_or(usize::MAX);
         self.reader.advance(end);
-        if self.bounds.end.is_none_or(|last| end < last) {
+        if end == all && self.bounds.end.is_none_or(|last| end < last) {
             self.segments.read_ahead(&self.stored.view, end);
         }
-        Ok(segment.bytes.slice(at(range.start())..at(end)))
+        // A copy: a reader that takes nothing would hold the whole segment.
+        Ok(Bytes::copy_from_slice(&segment.bytes[at(range.start())..at(end)]))
     }
 
     /// Waits for the stream to change, and takes its new state.

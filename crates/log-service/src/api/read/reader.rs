@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Bytes that are made before the connection takes them.
-const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 128 << 10;
 /// A stream of an earlier run that has no end, and was written to after the last run began, holds
 /// a follower this long after its newest bytes, in milliseconds: as long as the cluster takes to
 /// declare it `abandoned`.
@@ -62,8 +62,8 @@ pub(super) enum Progress {
 
 /// A reader of all streams of a container.
 ///
-/// Memory: two segments (1 MiB each) and an unfinished line (64 KiB) for each stream of the run
-/// that is being read, and a batch of the answer.
+/// Memory: a part of a segment (128 KiB) and an unfinished line (64 KiB) for each stream of the run
+/// that is being read, and a batch of the answer. Segments stay in the cache that all share.
 #[derive(Debug)]
 pub(super) struct PodReader {
     pub(super) request: Arc<Request>,

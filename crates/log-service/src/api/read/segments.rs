@@ -12,8 +12,9 @@ use crate::{
 
 /// Reads segments, and the next one while the last is sent.
 ///
-/// Without that, an answer would take as long as reading, decoding and sending together. It costs
-/// one segment (1 MiB) for each stream that is being read.
+/// Without that, an answer would take as long as reading, decoding and sending together. What was
+/// read ahead waits in the cache: a reader that takes nothing holds nothing, and may have it read
+/// again when it goes on.
 #[derive(Debug)]
 pub(super) struct Segments {
     handle: Arc<StreamHandle>,
@@ -24,7 +25,7 @@ pub(super) struct Segments {
 #[derive(Debug)]
 struct Ahead {
     start: u64,
-    read: AbortOnDropHandle<Result<Arc<Segment>, SegmentError>>,
+    read: AbortOnDropHandle<()>,
 }
 
 impl Segments {
@@ -34,10 +35,10 @@ impl Segments {
 
     /// The segment that begins at `start`.
     pub(super) async fn get(&mut self, start: u64) -> Result<Arc<Segment>, SegmentError> {
-        match self.ahead.take_if(|ahead| ahead.start == start) {
-            Some(ahead) => ahead.read.await.expect("reading neither panics nor is aborted"),
-            None => self.handle.segment(start).await,
+        if let Some(ahead) = self.ahead.take_if(|ahead| ahead.start == start) {
+            ahead.read.await.expect("reading neither panics nor is aborted");
         }
+        self.handle.segment(start).await
     }
 
     /// Begins to read the segment that is shown at `position`, if there is one.
@@ -45,7 +46,8 @@ impl Segments {
         let Found::Stored { segment: start, .. } = view.at(position) else { return };
         if self.ahead.as_ref().is_none_or(|ahead| ahead.start != start) {
             let handle = Arc::clone(&self.handle);
-            let read = tokio::spawn(async move { handle.segment(start).await });
+            // A failure is met again by whoever needs the segment.
+            let read = tokio::spawn(async move { drop(handle.segment(start).await) });
             self.ahead = Some(Ahead { start, read: AbortOnDropHandle::new(read) });
         }
     }

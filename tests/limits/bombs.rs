@@ -1,0 +1,204 @@
+//! Bodies that become much more than they are.
+
+use std::thread;
+
+use relay_tests::program::is_long_run;
+
+use super::{
+    http::PATIENCE,
+    lab::{Lab, Stream},
+};
+
+/// What a bomb may cost beside what the service used before.
+const MOST: u64 = 8 << 20;
+
+/// Bits, least significant first, as DEFLATE wants them.
+#[derive(Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Bits {
+    fn number(&mut self, value: u32, count: usize) {
+        for bit in 0..count {
+            if self.used.is_multiple_of(8) {
+                self.bytes.push(0);
+            }
+            if value >> bit & 1 == 1 {
+                *self.bytes.last_mut().unwrap() |= 1 << (self.used % 8);
+            }
+            self.used += 1;
+        }
+    }
+
+    /// A Huffman code: its first digit comes first.
+    fn code(&mut self, digits: &str) {
+        digits.bytes().for_each(|digit| self.number(u32::from(digit == b'1'), 1));
+    }
+}
+
+/// One gzip member of 1 MiB that becomes 1 GiB: one literal, and then 258 bytes for every two bits.
+fn gzip_bomb() -> Vec<u8> {
+    let mut bits = Bits::default();
+    bits.number(0b101, 3); // the last block, with codes of its own
+    bits.number(29, 5); // 286 literals and lengths
+    bits.number(0, 5); // one distance
+    bits.number(14, 4); // lengths of 18 codes of code lengths, in the order of RFC 1951
+    for length in [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 2] {
+        bits.number(length, 3);
+    }
+    let (zeros, one, two) = ("0", "10", "11");
+    bits.code(two); // literal 0
+    for repeated in [138, 117] {
+        bits.code(zeros);
+        bits.number(repeated - 11, 7);
+    }
+    bits.code(two); // 256, the end
+    bits.code(zeros);
+    bits.number(28 - 11, 7);
+    bits.code(one); // 285: 258 bytes
+    bits.code(one); // a distance of 1
+    bits.code("10");
+    bits.bytes.resize(1 << 20, 0);
+    [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255], bits.bytes.as_slice()].concat()
+}
+
+/// A frame of zstd with this window, whose blocks repeat one byte to 128 KiB each.
+fn zstd_frame(header: &[u8], blocks: usize) -> Vec<u8> {
+    let mut frame = [&[0x28, 0xb5, 0x2f, 0xfd], header].concat();
+    for block in 1..=blocks {
+        let last = u8::from(block == blocks);
+        frame.extend_from_slice(&[0x02 | last, 0x00, 0x10, b'x']);
+    }
+    frame
+}
+
+/// Windows of 2 MiB, as an encoder would ask for, of 8 MiB, 128 MiB and 2 GiB.
+const WINDOWS: [u8; 4] = [0x58, 0x68, 0x88, 0xa8];
+
+/// All of them, each with its encoding.
+fn bombs() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let mut bombs = vec![("one member", "gzip", gzip_bomb())];
+    for window in WINDOWS {
+        bombs.push(("one frame", "zstd", zstd_frame(&[0, window], 8192)));
+    }
+    bombs.push(("a window of 3.75 TiB, as it says", "zstd", zstd_frame(&[0, 0xff], 8192)));
+    bombs.push(("many frames", "zstd", zstd_frame(&[0, 0x58], 8).repeat(1024)));
+    bombs.push(("a whole that says 1 GiB", "zstd", zstd_frame(&[0xa0, 0, 0, 0, 0x40], 8192)));
+    bombs.push(("a whole that says 1 byte", "zstd", zstd_frame(&[0x20, 1], 8192)));
+    bombs
+}
+
+fn send(stream: &Stream, range: Option<&str>, encoding: &str, body: &[u8]) -> u16 {
+    let range = range.map_or(String::new(), |range| format!("content-range: {range}\r\n"));
+    let path = &stream.path;
+    let head = format!("PATCH {path}/data HTTP/1.1\r\n{range}content-encoding: {encoding}");
+    stream.connect().request(&head, body).status
+}
+
+/// Sends what is decoded and stored, so that what is loaded once is there.
+fn warm(lab: &Lab) {
+    let stream = lab.stream("warm");
+    let whole = zstd_frame(&[0, 0x58], 1);
+    assert_eq!(send(&stream, Some("bytes 0-131071/*"), "zstd", &whole), 202);
+    assert_eq!(send(&stream, Some("bytes 0-0/*"), "gzip", &gzip_bomb()), 400);
+    lab.settle();
+}
+
+#[test]
+fn a_bomb_is_refused_before_it_takes_8_mib_and_leaves_nothing() {
+    let lab = Lab::new();
+    warm(&lab);
+    let stream = lab.stream("p");
+    let tree = lab.tree();
+    for (name, encoding, bomb) in bombs() {
+        assert!(bomb.len() <= (1 << 20) + 10, "{name} has {} bytes", bomb.len());
+        let before = lab.forget_peak();
+        let whole = send(&stream, None, encoding, &bomb);
+        let ranged = send(&stream, Some("bytes 0-9/*"), encoding, &bomb);
+        let more = lab.peak() - before;
+        println!("{name}, {encoding}: {whole}, {} KiB more", more >> 10);
+        // What lies about its length is malformed, and which of the two is found first is no rule.
+        let wanted: &[u16] = if name.contains("says") { &[400, 413] } else { &[413] };
+        assert!(wanted.contains(&whole), "{name}, {encoding}: {whole}");
+        assert_eq!(ranged, 400, "{name}, {encoding}: longer than its range");
+        assert!(more < MOST, "{name}, {encoding}: {more} bytes more");
+    }
+    assert_eq!(lab.tree(), tree, "nothing was stored");
+    assert_eq!(stream.head(), (0, String::new()));
+    assert_eq!(stream.patch(0, b"hello"), 202);
+}
+
+#[test]
+fn many_bombs_at_once_take_no_more_than_their_share() {
+    let lab = Lab::new();
+    warm(&lab);
+    let stream = lab.stream("p");
+    let before = lab.forget_peak();
+    let rounds = if is_long_run() { 64 } else { 16 };
+    thread::scope(|scope| {
+        for (_, encoding, bomb) in bombs().into_iter().cycle().take(rounds) {
+            let stream = &stream;
+            scope.spawn(move || {
+                assert!(matches!(send(stream, None, encoding, &bomb), 400 | 413 | 429));
+            });
+        }
+    });
+    let more = lab.peak() - before;
+    println!("{rounds} bombs at once: {} KiB more", more >> 10);
+    // The content of each, 4 MiB, at worst at the same time, and what comes in.
+    assert!(more < rounds.min(16) as u64 * (5 << 20) + MOST, "{more} bytes more");
+    lab.settle();
+    assert_eq!(stream.patch(0, b"hello"), 202);
+}
+
+#[test]
+fn bodies_that_are_not_what_they_say_are_refused() {
+    let lab = Lab::new();
+    let stream = lab.stream("p");
+    let whole = zstd_frame(&[0, 0x58], 1);
+    let gzip = gzip_bomb();
+    for (wanted, encoding, body) in [
+        (400, "gzip", &gzip[..gzip.len().min(40)]),
+        (400, "gzip", b"\x1f\x8b"),
+        (400, "gzip", b"\x1f\x8b\x08\x00\0\0\0\0\0\xff\x03\x00\0\0\0\0\0\0\0\0garbage"),
+        (400, "zstd", &whole[..whole.len() - 1]),
+        (400, "zstd", &[whole.as_slice(), b"garbage"].concat()),
+        (400, "zstd", &[whole.as_slice(), &whole[..5]].concat()),
+        (400, "zstd", &whole[..3]),
+        (400, "zstd", b""),
+        (415, "gzip, gzip", &gzip),
+        (415, "zstd, gzip", &gzip),
+        (415, "br", b"x"),
+        (415, "deflate", b"x"),
+        (415, "compress", b"x"),
+        (415, "gzip;q=1", b"x"),
+        (415, "", b"x"),
+        (415, "gzip\r\ncontent-encoding: gzip", &gzip),
+    ] {
+        assert_eq!(send(&stream, None, encoding, body), wanted, "{encoding:?} of {}", body.len());
+    }
+    assert_eq!(stream.head(), (0, String::new()));
+    // Skipped frames are none of the content.
+    let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 1, 2], whole.as_slice()].concat();
+    assert_eq!(send(&stream, Some("bytes 0-131071/*"), "zstd", &skipped), 202);
+}
+
+#[test]
+fn many_empty_members_do_not_hold_up_others() {
+    let lab = Lab::new();
+    let (stream, other) = (lab.stream("p"), lab.stream("other"));
+    // 20 bytes each: 200,000 of them in one body.
+    let member: &[u8] = b"\x1f\x8b\x08\x00\0\0\0\0\0\xff\x03\x00\0\0\0\0\0\0\0\0";
+    let body = member.repeat((4 << 20) / member.len());
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            // No byte comes out, and an append of none is refused.
+            scope.spawn(|| assert_eq!(send(&stream, None, "gzip", &body), 400));
+        }
+        for at in 0..10 {
+            assert_eq!(other.patch(at, b"x"), 202, "within {PATIENCE:?}");
+        }
+    });
+}
