@@ -2,6 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
+use crate::lab::Lab;
 use relay_tests::process::{
     NO_SERVICE, Notes, Running, bare_entrypoint, entrypoint, first_process, run_under,
 };
@@ -71,7 +72,8 @@ fn a_process_that_gave_up_its_user_may_open_the_output_again() {
 
 #[test]
 fn a_copy_is_masked_and_replaces_the_line() {
-    let mut wrapper = named();
+    let lab = Lab::new();
+    let mut wrapper = lab.entrypoint();
     wrapper.args(["--tee", "--mask-env", "TOKEN"]).env("TOKEN", "hunter2hunter2");
     let script = "echo \"a $TOKEN b\"; printf hunter2 >&2; sleep 0.02; echo hunter2 >&2";
     let finished = run_under(wrapper, ["sh", "-c", script]);

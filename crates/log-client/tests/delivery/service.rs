@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use relay_protocol::{
     range::ByteRange,
     range_set::RangeSet,
-    write::{CreateStream, EndStream, MarkRange, StreamCreated},
+    write::{CreateStream, EndStream, MarkRange, StreamCreated, StreamEnded},
 };
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -64,8 +64,12 @@ pub(crate) struct Seen {
 pub(crate) struct State {
     pub(crate) streams: BTreeMap<String, Kept>,
     pub(crate) faults: VecDeque<Fault>,
+    /// So many answers to creations are lost from the time on when all streams vanished.
+    pub(crate) lost_creations: usize,
     /// The token that is asked for.
     pub(crate) token: Option<String>,
+    /// Whether all streams vanished once.
+    vanished: bool,
     pub(crate) seen: Vec<Seen>,
     pub(crate) requests: usize,
     pub(crate) refused: usize,
@@ -84,7 +88,7 @@ impl Service {
         self.state.lock().unwrap()
     }
 
-    /// Waits until the state is as wished, at most 10 s.
+    /// Waits until the state is as wished, at most 30 s.
     pub(crate) async fn until(&self, wish: impl Fn(&State) -> bool) {
         let wished = async {
             loop {
@@ -95,7 +99,7 @@ impl Service {
                 changed.await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), wished).await.expect("it comes in time");
+        tokio::time::timeout(Duration::from_secs(30), wished).await.expect("it comes in time");
     }
 
     /// Serves plain HTTP and returns the port.
@@ -179,7 +183,13 @@ impl Service {
         match path.trim_matches('/').split('/').collect::<Vec<_>>().as_slice() {
             ["logs"] => {
                 let create: CreateStream = body(request).await?;
-                Ok(self.create(&create))
+                let answer = self.create(&create);
+                let mut state = self.state();
+                if state.vanished && state.lost_creations > 0 {
+                    state.lost_creations -= 1;
+                    return Err(io::Error::other("fault"));
+                }
+                Ok(answer)
             }
             ["logs", id, "data"] => self.data(id, request).await,
             ["logs", id, "markers"] => {
@@ -188,7 +198,13 @@ impl Service {
             }
             ["logs", id, "end"] => {
                 let end: EndStream = body(request).await?;
-                Ok(self.change(id, |kept| kept.end = Some(end)))
+                let length = end.length;
+                let mut answer = self.change(id, |kept| kept.end = Some(end));
+                if let Some(kept) = self.state().streams.get(*id) {
+                    let ended = StreamEnded { gaps: kept.gaps(length) };
+                    *answer.body_mut() = serde_json::to_vec(&ended).unwrap().into();
+                }
+                Ok(answer)
             }
             _ => panic!("{path}"),
         }
@@ -236,7 +252,9 @@ impl Service {
                 return Ok(reply);
             }
             Some(Fault::ForgetEverything) => {
-                self.state().streams.clear();
+                let mut state = self.state();
+                state.vanished = true;
+                state.streams.clear();
                 return Ok(status(404, ""));
             }
             Some(Fault::LoseTheAnswer | Fault::HoldUntilTheEnd) | None => {}
@@ -268,6 +286,12 @@ impl Kept {
     /// All bytes in order, with what no chunk covers left out.
     pub(crate) fn content(&self) -> Vec<u8> {
         self.bytes.values().flatten().copied().collect()
+    }
+
+    fn gaps(&self, length: u64) -> Vec<ByteRange> {
+        let mut known = self.stored();
+        self.marks.iter().for_each(|mark| known.insert(mark.range));
+        known.gaps(ByteRange::new(0, length).unwrap()).collect()
     }
 
     pub(crate) fn stored(&self) -> RangeSet {
