@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
 use crate::lab::Lab;
 use relay_tests::process::{
-    NO_SERVICE, Notes, Running, bare_entrypoint, entrypoint, first_process, run_under,
+    NO_SERVICE, Notes, Running, bare_entrypoint, entrypoint, first_process, run_under, under,
 };
 
 fn named() -> Command {
@@ -21,6 +21,15 @@ fn nothing_of_the_output_reaches_the_containers_own() {
     let finished = run_under(named(), ["sh", "-c", "echo out; echo err >&2; exit 1"]);
     assert!(finished.stdout.is_empty(), "{finished:?}");
     assert_eq!(finished.stderr, LINE);
+}
+
+/// Writing its line makes SIGPIPE, which is Relay's own and not the command's.
+#[test]
+fn nobody_who_reads_its_line_is_no_reason_to_end_the_command() {
+    let deaf = "pipe(R, W); close R; open(STDERR, '>&', W); close W; exec @ARGV";
+    let mut wrapper = under(&["perl", "-e", deaf], &named());
+    wrapper.args(["--", "bash", "-c", "sleep 0.3; exit 5"]);
+    assert_eq!(Running::start(&mut wrapper).finish().shell_status(), 5);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{fs, process::Command};
 
 use relay_tests::process::{
-    Notes, Running, as_first_process, bare_entrypoint, entrypoint, run_under,
+    Notes, Running, as_first_process, bare_entrypoint, entrypoint, run_under, under,
 };
 
 /// Runs `script` in bash twice: alone and, where it says `WRAP`, under Relay. Returns both notes.
@@ -72,6 +72,23 @@ fn nothing_is_blocked_or_ignored_that_was_not() {
     };
     assert_eq!(run_plain(&alone), direct(entrypoint()));
     assert_eq!(run_plain(&blocking), direct(blocked(entrypoint())));
+}
+
+/// Where the end of a child is ignored, Relay has to change that for itself alone. No shell passes
+/// it on, so there is none.
+#[test]
+fn what_happens_at_the_end_of_a_child_is_as_relay_got_it() {
+    let ignored = |wrapper: &Command| {
+        let notes = Notes::new();
+        let mut command = under(&["env", "--ignore-signal=CHLD"], wrapper);
+        command.args(["cp".as_ref(), "/proc/self/status".as_ref(), notes.path().as_os_str()]);
+        assert_eq!(Running::start(&mut command).finish().shell_status(), 0);
+        let text = notes.text();
+        text.lines().find(|line| line.starts_with("SigIgn")).unwrap().to_owned()
+    };
+    let alone = ignored(&Command::new("env"));
+    assert!(alone.ends_with("10000"), "{alone}");
+    assert_eq!(ignored(&entrypoint()), alone);
 }
 
 /// What `grep` sees of itself when `wrapper` runs it without Relay.
