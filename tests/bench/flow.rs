@@ -83,10 +83,10 @@ impl Writer {
 
 /// Measures all paths with both processes.
 pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
-    let path = bench.folder("lines");
+    let path = bench.path("lines");
     let length = lines::write(&path, Kind::Real, bench.bytes(1 << 10))?;
     let file = path.display().to_string();
-    let service = Service::on_folder(&bench.folder("flow"));
+    let service = Service::on_folder(&bench.store());
     for writer in [Writer::Copies, Writer::Prints] {
         let served = cpu_time(service.process().id())?;
         let took = race(bench, writer, (&file, length), service.url())?;
@@ -102,7 +102,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
 }
 
 fn wrappers(bench: &Bench, url: &str, pod: &'static str) -> Result<Vec<Wrapper>> {
-    let copy = bench.folder("tekton.out").display().to_string();
+    let copy = bench.path("tekton.out").display().to_string();
     let [passing, _] = Wrapper::tekton(bench, &[])?;
     let [mut capturing, _] = Wrapper::tekton(bench, &["-stdout_path", &copy])?;
     capturing.name = "Tekton, copied to a file";

@@ -95,7 +95,7 @@ fn reader(command: &mut Command) -> Result<(Child, ChildStdout)> {
 }
 
 fn relay(bench: &Bench) -> Result<Samples> {
-    let service = Service::on_folder(&bench.folder("follow"));
+    let service = Service::on_folder(&bench.store());
     let mut command = Command::new(program("relay"));
     command.env("RELAY_LOG_URL", service.url()).args(["logs", "-f", "clock"]);
     let (mut child, stdout) = reader(&mut command)?;
@@ -107,7 +107,7 @@ fn relay(bench: &Bench) -> Result<Samples> {
 }
 
 fn rsyslog(bench: &Bench) -> Result<Samples> {
-    let rsyslog = Rsyslog::start(&bench.folder("followed"), Sync::Off)?;
+    let rsyslog = Rsyslog::start(&bench.store(), Sync::Off)?;
     std::fs::File::create(&rsyslog.file)?;
     let (mut child, stdout) = tail(&rsyslog.file)?;
     let mut connection = TcpStream::connect(("127.0.0.1", rsyslog.port))?;

@@ -39,7 +39,7 @@ impl Drop for Idle {
 
 /// Measures all wrappers at the same time, a second after their start.
 pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
-    let service = Service::on_folder(&bench.folder("idle"));
+    let service = Service::on_folder(&bench.store());
     let [without_spire, tekton] = Wrapper::tekton(bench, &[])?;
     let wrappers = [
         Wrapper::tini(),

@@ -236,7 +236,7 @@ fn loads() -> Result<Vec<Load>> {
 }
 
 fn relay(bench: &Bench, load: &Load, bytes: u64) -> Result<Took> {
-    let folder = bench.folder("ingest");
+    let folder = bench.store();
     let service = Service::on_folder(&folder);
     let process = service.process().id();
     let pods: Vec<_> = (0..STREAMS).map(|number| format!("ingest-{number}")).collect();
@@ -249,8 +249,6 @@ fn relay(bench: &Bench, load: &Load, bytes: u64) -> Result<Took> {
         peak: status_of(process, "VmHWM")?,
         stored: stored(&folder)?,
     };
-    service.kill();
-    std::fs::remove_dir_all(folder)?;
     Ok(took)
 }
 

@@ -86,7 +86,7 @@ fn free_port() -> Result<u16> {
 
 /// Pushes as much as Relay is sent, on as many connections and streams.
 pub(crate) fn ingest(bench: &Bench, bytes: u64) -> Result<Took> {
-    let folder = bench.folder("loki");
+    let folder = bench.store();
     let loki = Loki::start(bench, &folder)?;
     let process = loki.peer.pid();
     let block = lines::block(Kind::Real);
@@ -108,8 +108,6 @@ pub(crate) fn ingest(bench: &Bench, bytes: u64) -> Result<Took> {
         peak: status_of(process, "VmHWM")?,
         stored: ingest::stored(&folder)?,
     };
-    drop(loki);
-    fs::remove_dir_all(folder)?;
     Ok(took)
 }
 
@@ -183,7 +181,7 @@ fn varint(mut value: u64) -> Vec<u8> {
 
 /// Ages of lines that are pushed one by one and tailed.
 pub(crate) fn follow(bench: &Bench) -> Result<Samples> {
-    let folder = bench.folder("loki-follow");
+    let folder = bench.store();
     let loki = Loki::start(bench, &folder)?;
     let mut tail = Connection::open(&loki.url)?;
     let headers = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\

@@ -14,6 +14,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -50,6 +51,7 @@ struct Bench {
     stopwatch: Stopwatch,
     tools: PathBuf,
     length: Length,
+    stores: AtomicUsize,
 }
 
 /// Whether peers that take minutes are measured too.
@@ -67,13 +69,20 @@ impl Bench {
             stopwatch: Stopwatch::new(folder.path())?,
             folder,
             tools: tools()?,
+            stores: AtomicUsize::new(0),
             length: if is_long_run() { Length::Long } else { Length::Short },
         })
     }
 
-    /// A folder that is not there yet.
-    fn folder(&self, name: &str) -> PathBuf {
+    /// A file or folder of this run.
+    fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// A folder for a server, which is not there yet. Those of earlier servers stay until the end:
+    /// ext4 is slow to create files for minutes after many were removed.
+    fn store(&self) -> PathBuf {
+        self.path(&format!("store-{}", self.stores.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// A number of runs, at least two.

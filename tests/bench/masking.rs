@@ -31,7 +31,7 @@ const SECRETS: [(usize, &[u8], &str); 5] = [
 
 /// Measures the entrypoint with secrets, capturing and dropping.
 pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
-    let file = bench.folder("masked");
+    let file = bench.path("masked");
     let length = lines::write(&file, Kind::Real, bench.bytes(512))?;
     let path = file.display().to_string();
     let writer = |at: usize| format!("masked-writer-{at}");

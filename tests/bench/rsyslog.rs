@@ -72,7 +72,7 @@ action(type="omfile" file="{}" template="raw" sync="{sync}" asyncWriting="off" i
 
 /// Sends lines on as many connections as Relay is sent streams.
 pub(crate) fn ingest(bench: &Bench, sync: Sync, bytes: u64) -> Result<Took> {
-    let folder = bench.folder("rsyslog");
+    let folder = bench.store();
     let rsyslog = Rsyslog::start(&folder, sync)?;
     let process = rsyslog.peer.pid();
     let block = lines::block(Kind::Real);
@@ -108,6 +108,6 @@ pub(crate) fn ingest(bench: &Bench, sync: Sync, bytes: u64) -> Result<Took> {
     };
     ensure!(took.stored == each * streams, "rsyslog changed the lines");
     drop(rsyslog);
-    fs::remove_dir_all(folder)?;
+    fs::remove_file(folder.join("out"))?;
     Ok(took)
 }

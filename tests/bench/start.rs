@@ -30,7 +30,7 @@ struct Took {
 
 /// Measures all ways to start a command that ends at once.
 pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
-    let service = Service::on_folder(&bench.folder("start"));
+    let service = Service::on_folder(&bench.store());
     let [without_spire, tekton] = Wrapper::tekton(bench, &[])?;
     let wrappers = [
         Wrapper::none(),

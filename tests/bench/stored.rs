@@ -33,7 +33,7 @@ const TAIL: Duration = Duration::from_millis(150);
 pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let mut table = Table::new("Memory of the log service", &["", "RSS", "peak"]);
     many(bench, report, &mut table)?;
-    let folder = bench.folder("stored");
+    let folder = bench.store();
     let mut service = Service::on_folder(&folder);
     let load = Load::plain("1 MiB", Kind::Real, 1 << 20);
     let bytes = bench.bytes(1 << 10);
@@ -42,8 +42,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     report.table(table);
     tail(bench, &service, (&load, bytes), report)?;
     restart(bench, &mut service, (&load, bytes), report)?;
-    service.kill();
-    Ok(fs::remove_dir_all(folder)?)
+    Ok(())
 }
 
 fn note(service: &Service, when: &str, table: &mut Table) -> Result<[u64; 2]> {
@@ -56,7 +55,7 @@ fn note(service: &Service, when: &str, table: &mut Table) -> Result<[u64; 2]> {
 
 /// Many streams, each with some bytes, written at the same time by many writers.
 fn many(bench: &Bench, report: &mut Report, table: &mut Table) -> Result<()> {
-    let folder = bench.folder("many");
+    let folder = bench.store();
     let service = Service::on_folder(&folder);
     Connection::open(service.url())?.ask(Request {
         line: "GET /readyz",
@@ -90,12 +89,12 @@ fn many(bench: &Bench, report: &mut Report, table: &mut Table) -> Result<()> {
         peers: String::new(),
         verdict: Verdict::of(|| peak <= MANY_KIB),
     });
-    Ok(fs::remove_dir_all(folder)?)
+    Ok(())
 }
 
 /// The last lines of what was stored, which must be the last lines of what was written.
 fn tail(bench: &Bench, service: &Service, load: (&Load, u64), report: &mut Report) -> Result<()> {
-    let file = bench.folder("written");
+    let file = bench.path("written");
     load.0.save(&file, load.1)?;
     let relay = || {
         let mut relay = Command::new(program("relay"));

@@ -57,7 +57,7 @@ impl Wrapper {
 
     /// Tekton's entrypoint, in its two builds: without and with SPIRE.
     pub(crate) fn tekton(bench: &Bench, options: &[&str]) -> Result<[Self; 2]> {
-        let termination = bench.folder("termination");
+        let termination = bench.path("termination");
         let path = termination.display().to_string();
         let mut words = vec!["-termination_path", &path];
         words.extend(options);

@@ -78,7 +78,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
 }
 
 fn run(bench: &Bench, load: &Load, (bytes, followers): (u64, usize)) -> Result<Took> {
-    let folder = bench.folder("crowd");
+    let folder = bench.store();
     let service = Service::on_folder(&folder);
     let process = service.process().id();
     let pods: Vec<_> = (0..STREAMS).map(|number| format!("busy-{number}")).collect();
@@ -108,7 +108,6 @@ fn run(bench: &Bench, load: &Load, (bytes, followers): (u64, usize)) -> Result<T
         drop(stalled);
         Ok(Took { wall: wall?, cpu, peak })
     })?;
-    std::fs::remove_dir_all(folder)?;
     Ok(took)
 }
 
