@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, os::unix::process::ExitStatusExt, process::Command};
 
 use relay_tests::{
-    process::{Finished, bare_entrypoint, entrypoint, first_process, run_under},
+    process::{Finished, bare_entrypoint, entrypoint, first_process, run_under, under},
     program::is_long_run,
     service::taken_port,
 };
@@ -32,6 +32,18 @@ fn it_dies_of_the_signal_that_killed_the_command() {
         assert_eq!(finished.status.signal(), Some(signal), "{finished:?}");
         assert!(!finished.status.core_dumped());
     }
+}
+
+/// It would be Relay's and not the command's.
+#[test]
+fn a_core_is_the_commands_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let allow = ["bash", "-c", "ulimit -c unlimited 2>/dev/null; exec \"$0\" \"$@\""];
+    let mut wrapper = under(&allow, &entrypoint());
+    wrapper.current_dir(&folder);
+    let finished = run_under(wrapper, ["bash", "-c", "ulimit -c 0; kill -11 $$"]);
+    assert_eq!(finished.status.signal(), Some(11), "{finished:?}");
+    assert!(!finished.status.core_dumped(), "{finished:?}");
 }
 
 #[test]
