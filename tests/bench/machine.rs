@@ -11,11 +11,10 @@ use crate::{Bench, Length};
 pub(crate) fn facts(bench: &Bench) -> Result<String> {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let cores = std::thread::available_parallelism()?;
-    let load = fs::read_to_string("/proc/loadavg")?;
     let mut lines = vec![
         format!("- machine: {cores} cores of {}, {} of memory", processor()?, memory()?),
         format!("- kernel {}, files on {}", kernel.trim(), file_system(bench)?),
-        format!("- load at the end: {}", load.split(' ').take(3).collect::<Vec<_>>().join(" ")),
+        format!("- load of the last minute: {} before, {} at the end", bench.load, load()?),
         format!("- scale {} %, {:?} form", bench.scale, bench.length),
         format!("- Relay {}", said("entrypoint", &["--version"])?),
         format!("- tini {}, dumb-init {}", package("tini")?, package("dumb-init")?),
@@ -25,6 +24,12 @@ pub(crate) fn facts(bench: &Bench) -> Result<String> {
         lines.push("- Loki 3.7.8".to_owned());
     }
     Ok(lines.join("\n") + "\n\n")
+}
+
+/// Processes that ran or waited for a disk in the last minute, on average.
+pub(crate) fn load() -> Result<String> {
+    let all = fs::read_to_string("/proc/loadavg")?;
+    Ok(all.split(' ').next().unwrap_or_default().to_owned())
 }
 
 fn processor() -> Result<String> {

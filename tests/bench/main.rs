@@ -52,6 +52,8 @@ struct Bench {
     tools: PathBuf,
     length: Length,
     stores: AtomicUsize,
+    /// What the machine did before.
+    load: String,
 }
 
 /// Whether peers that take minutes are measured too.
@@ -70,6 +72,7 @@ impl Bench {
             folder,
             tools: tools()?,
             stores: AtomicUsize::new(0),
+            load: machine::load()?,
             length: if is_long_run() { Length::Long } else { Length::Short },
         })
     }
