@@ -193,10 +193,6 @@ impl<'a> Lab<'a> {
         serde_json::from_str(&self.get_path(path, &[]).text().unwrap()).unwrap()
     }
 
-    pub(crate) fn metrics(&self) -> String {
-        self.get_path("/metrics", &[]).text().unwrap()
-    }
-
     /// Changes a bit in the middle of the only stored segment that begins at `start`.
     pub(crate) fn spoil_segment(&self, start: u64) {
         let found = files(self.store.folder().unwrap(), &format!("/d/{start:016x}"));

@@ -128,6 +128,7 @@ impl Stream {
     pub fn learn_marker(&mut self, range: ByteRange, marker: WriterMarker) -> bool {
         let entry = (range, marker);
         let Err(at) = self.markers.binary_search(&entry) else { return false };
+        self.mode.get_or_insert(Mode::Ranged);
         Arc::make_mut(&mut self.markers).insert(at, entry);
         self.marked.insert(range);
         self.covered.insert(range);
@@ -143,6 +144,12 @@ impl Stream {
     pub fn learn_end(&mut self, end: EndRecord) {
         self.ending = None;
         self.end.get_or_insert(end);
+    }
+
+    /// How it is written; decided by its first data or marker.
+    #[must_use]
+    pub fn mode(&self) -> Option<Mode> {
+        self.mode
     }
 
     /// The segments, by their start.

@@ -49,9 +49,14 @@ fn appends_land_one_after_the_other_and_a_key_makes_them_repeatable(store: &Stor
     assert_eq!(writer.append(Some("k"), b"longer").status, 409);
     assert_eq!(writer.append(None, b"three").header("content-range"), "bytes 6-10/*");
     assert_eq!(writer.patch("bytes 11-11/*", b"x").status, 409, "it is appended to");
+    assert_eq!(writer.mark(11, 5).status, 409, "offsets are not the writer's");
     let ranged = Writer::new(&service);
     assert_eq!(ranged.patch("bytes 0-0/*", b"x").status, 202);
     assert_eq!(ranged.append(None, b"x").status, 409, "it is written by range");
+    let marked = Writer::new(&service);
+    assert_eq!(marked.mark(0, 5).status, 202);
+    assert_eq!(marked.append(None, b"x").status, 409, "it is written by range");
+    assert_eq!(marked.put_at(5, b"x").status, 202);
 }
 
 fn encoded_bodies_are_stored_decoded(store: &Store) {

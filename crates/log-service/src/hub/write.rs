@@ -253,6 +253,9 @@ impl StreamHandle {
             if state.stream.markers().binary_search(&(range, marker)).is_ok() {
                 return Ok(0);
             }
+            if state.stream.mode() == Some(Mode::Appended) {
+                return Err(WriteError::Mode(Mode::Appended));
+            }
             let length = state.stream.end().map(|end| end.length);
             if let Some(length) = length.filter(|length| range.end() > *length) {
                 return Err(WriteError::PastEnd(length));

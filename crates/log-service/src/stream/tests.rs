@@ -147,6 +147,19 @@ async fn an_end_takes_nothing_past_it_and_holes_may_be_filled_for_a_while() {
 }
 
 #[test]
+fn a_marker_of_another_process_does_not_move_the_place_of_an_append() {
+    let now = Instant::now();
+    let mut stream = Stream::default();
+    assert_eq!(stream.append(&write("ab", Flush::Now), None, at(now)), Ok(range(0, 2)));
+    stream.learn_marker(range(0, 9), WriterMarker::Dropped);
+    assert_eq!(stream.append(&write("c", Flush::Now), None, at(now)), Ok(range(2, 3)));
+    let mut marked = Stream::default();
+    marked.learn_marker(range(0, 9), WriterMarker::Dropped);
+    let refused = marked.append(&write("c", Flush::Now), None, at(now));
+    assert_eq!(refused, Err(Refusal::Mode(crate::segment::Mode::Ranged)));
+}
+
+#[test]
 fn markers_move_the_end_and_stored_bytes_win_over_them() {
     let mut stream = Stream::default();
     stream.learn(&header(0, b"abc"));

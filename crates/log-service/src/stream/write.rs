@@ -139,7 +139,9 @@ impl Stream {
         now: Moment,
     ) -> Result<ByteRange, Refusal> {
         self.check_mode(Mode::Appended)?;
-        let start = self.covered.end().max(self.pending.end());
+        // Without regard to markers: two processes, of which one knows of a marker and the other
+        // does not, must mean the same place.
+        let start = self.stored.end().max(self.pending.end());
         let length = write.bytes.len();
         let range = ByteRange::from_length(start, length).ok_or(Refusal::PastEnd(start))?;
         self.check_end(range, now)?;
