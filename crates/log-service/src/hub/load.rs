@@ -25,10 +25,13 @@ const LIST_INTERVAL: Duration = Duration::from_secs(1);
 /// Listings take at most this share of the time: 1 in 20.
 const LIST_SHARE: u32 = 20;
 
-/// When to list next. Locked while a refresh runs, so that a hundred followers make one.
+/// When to list next. Locked while a refresh runs, so that a hundred followers who ask at the same
+/// time make two: one that was begun before they asked, and one for all of them.
 #[derive(Debug, Default)]
 pub(super) struct Refresh {
     list_at: Option<Instant>,
+    /// When the newest look at the store began.
+    looked: Option<Instant>,
     /// Pieces of conflicting bytes that were kept.
     pub(super) losers: u64,
 }
@@ -60,18 +63,30 @@ impl StreamHandle {
         if self.shared.store.sharing() == Sharing::Private || self.lock().stream.is_over() {
             return Ok(false);
         }
+        let asked = Instant::now();
         let mut refresh = self.refresh.lock().await;
+        if refresh.looked.is_some_and(|looked| looked > asked) {
+            // Another follower began to look after this one had asked: that is as new.
+            return Ok(false);
+        }
+        let begun = Instant::now();
+        let new = self.look(&mut refresh.list_at).await?;
+        refresh.looked = Some(begun);
+        Ok(new)
+    }
+
+    async fn look(&self, list_at: &mut Option<Instant>) -> Result<bool, StoreError> {
         if self.probe().await? {
             return Ok(true);
         }
         let begun = Instant::now();
-        if refresh.list_at.is_some_and(|at| at > begun) {
+        if list_at.is_some_and(|at| at > begun) {
             return Ok(false);
         }
         let end = self.lock().stream.durable_end();
         let new = self.list_from(end.saturating_sub(MAX_SEGMENT_BYTES as u64)).await?;
         let pause = (begun.elapsed() * LIST_SHARE).max(LIST_INTERVAL);
-        refresh.list_at = Some(Instant::now() + pause);
+        *list_at = Some(Instant::now() + pause);
         Ok(new)
     }
 
