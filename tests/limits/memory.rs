@@ -46,8 +46,11 @@ fn write(stream: &Stream, connection: &mut Connection, at: u64, bytes: &[u8]) {
         );
         connection.send(&[text.as_bytes(), bytes].concat());
         status = connection.answer().map_or(0, |answer| answer.status);
-        if status == 0 {
-            *connection = stream.connect();
+        match status {
+            0 => *connection = stream.connect(),
+            // As long as `Retry-After` says.
+            429 => thread::park_timeout(Duration::from_secs(1)),
+            _ => {}
         }
         status == 202
     });

@@ -48,9 +48,9 @@ const IDLE: Duration = Duration::from_mins(10);
 const SWEEP: Duration = Duration::from_mins(1);
 /// How often the store is looked through for what was left behind.
 const STORE_SWEEP: Duration = Duration::from_hours(1);
-/// Commits on their way at once, each with 1 MiB and a thread: past what a disk or a bucket's
-/// connections can use.
-const MAX_COMMITS: usize = 32;
+/// Commits on their way at once, each with 3 MiB and a thread: 16 with 100 ms of latency are
+/// 160 MiB/s, past what a processor compresses.
+const MAX_COMMITS: usize = 16;
 /// Segments that are read and decoded at once, each with 3 MiB and a thread: 16 with 50 ms of
 /// latency are 320 MiB/s. Without a bound, readers grow a thread each, and memory with them.
 const MAX_READS: usize = 16;

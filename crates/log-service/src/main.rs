@@ -23,10 +23,10 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Threads that read, sync and (de)compress: one for each of the 32 commits and 16 reads that go on
+/// Threads that read, sync and (de)compress: one for each of the 16 commits and 16 reads that go on
 /// at once, so that neither waits for the other. With the runtime's own 512, readers that come at the
 /// same time grew the process beyond 1 GB.
-const BLOCKING_THREADS: usize = 48;
+const BLOCKING_THREADS: usize = 32;
 
 fn main() -> ExitCode {
     match start() {
