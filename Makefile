@@ -19,11 +19,13 @@ demo: build ## Follow the masked log of a real build, in a minute
 test: build ## Run every suite against the release builds
 	@scripts/install test
 	PROPTEST_CASES=1000 RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) test --workspace --locked
+	@scripts/planted acknowledge-before-the-put trust-a-name-that-is-taken skip-the-sync-of-the-folder
 
 .PHONY: test-long
 test-long: build ## Run every suite in its full length
 	@scripts/install test
 	RELAY_TEST_LONG=1 PROPTEST_CASES=20000 RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) test --workspace --locked
+	@scripts/planted
 
 .PHONY: bench
 bench: build ## Measure beside peers, in the same run (docs/benchmarks.md)
