@@ -148,7 +148,7 @@ fn append(writer: &Writer, (thread, number): (usize, usize)) -> Option<String> {
         let request = request.header("idempotency-key", format!("{thread}-{number}"));
         let answer = request.body(line(thread, number)).send().ok()?;
         if answer.status() != 429 {
-            assert_eq!(answer.status(), 202);
+            assert_eq!(answer.status(), 202, "an append, perhaps again after kill");
             return Some(answer.headers()["content-range"].to_str().unwrap().to_owned());
         }
     }
@@ -182,20 +182,25 @@ impl Appended {
 
     /// Repeats the last append of each thread, which may have landed: no line is there twice, none
     /// is missing, and each is where the answer said.
-    fn check(&mut self, fleet: &Fleet, alive: usize) {
+    fn check(&mut self, fleet: &Fleet, (kill, alive): (usize, usize)) {
         for thread in 0..WRITERS {
             let next = (thread, self.next(thread));
             let range = append(&self.writers[alive], next).unwrap();
             self.landed.insert(next, range);
         }
         let length: usize = self.landed.keys().map(|key| line(key.0, key.1).len()).sum();
-        assert_eq!(self.writers[alive].head(), (length as u64, String::new()));
+        let head = self.writers[alive].head();
+        assert_eq!(head, (length as u64, String::new()), "appended, after kill {kill}");
         let all = fleet.read(alive, "appended", (0, length));
         for ((thread, number), range) in &self.landed {
             let (first, last) =
                 range.trim_start_matches("bytes ").trim_end_matches("/*").split_once('-').unwrap();
             let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
-            assert_eq!(&all[first..=last], line(*thread, *number).as_bytes(), "{range}");
+            assert_eq!(
+                &all[first..=last],
+                line(*thread, *number).as_bytes(),
+                "{range} after kill {kill}"
+            );
         }
     }
 }
@@ -241,13 +246,13 @@ fn survive(kills: usize, replicas: usize) {
         // With another service alive, writers go on there before this one is back.
         let alive = (victim + 1) % replicas;
         if replicas > 1 {
-            appended.check(&fleet, alive);
+            appended.check(&fleet, (kill, alive));
         }
         fleet.services[victim].restart();
         for (stream, acknowledged) in ranged.iter_mut().zip(&acknowledged) {
             stream.check(&fleet, acknowledged, (kill, alive));
         }
-        appended.check(&fleet, alive);
+        appended.check(&fleet, (kill, alive));
     }
     ranged.iter().for_each(Ranged::end);
 }
