@@ -156,20 +156,24 @@ impl Hub {
     }
 
     /// Closes streams that nobody uses, and has the store remove what was left behind, for as long
-    /// as it is polled.
+    /// as it is polled. Neither waits for the other: a bucket may take minutes.
     pub async fn sweep(&self) {
-        let mut store_at = Instant::now();
-        loop {
-            if store_at <= Instant::now() {
-                store_at += STORE_SWEEP;
+        let streams = async {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                self.evict(IDLE);
+            }
+        };
+        let store = async {
+            loop {
                 if let Err(error) = self.shared.store.sweep().await {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "failed to remove what was left behind");
                 }
+                tokio::time::sleep(STORE_SWEEP).await;
             }
-            tokio::time::sleep(SWEEP).await;
-            self.evict(IDLE);
-        }
+        };
+        tokio::join!(streams, store);
     }
 
     /// Stores all held bytes, holds none from now on, and waits for all that is on its way.

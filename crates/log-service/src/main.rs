@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// Gives memory back within a second, from a thread of its own, and serves zstd too. Its settings
-/// stand in `.cargo/config.toml`.
+/// stand in `.cargo/config.toml`; decision 0008 says where they do not hold.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

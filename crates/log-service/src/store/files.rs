@@ -105,11 +105,12 @@ impl Files {
         match fs::hard_link(staged.path(), self.root.join(path)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Put::Unknown),
-            Err(error) => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // Somebody removed folders that are known here: the next put makes them again.
                 self.known.lock().expect("no code panics while it is locked").clear();
                 return Err(error);
             }
+            Err(error) => return Err(error),
         }
         sync(&self.root.join(folder_of(path)))?;
         Ok(Put::Created)

@@ -76,8 +76,11 @@ impl Staging {
             // Gone meanwhile: another process sweeps too, or its put is done.
             let Ok(modified) = modified else { continue };
             let age = SystemTime::now().duration_since(modified).unwrap_or_default();
-            if age > ABANDONED {
-                fs::remove_file(entry.path())?;
+            if age > ABANDONED
+                && let Err(error) = fs::remove_file(entry.path())
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(error);
             }
         }
         Ok(())
