@@ -9,6 +9,7 @@ use crate::lab::{Lab, take};
 on_shared_stores! {
     a_follower_gets_what_another_process_stores,
     of_two_versions_the_one_that_begins_first_is_shown_and_the_conflict_is_told,
+    a_long_conflict_is_told_once_and_cuts_no_line_before_its_end,
     a_list_says_what_another_process_stored_and_ended,
     a_follower_whose_service_is_killed_goes_on_elsewhere_where_it_was,
 }
@@ -38,6 +39,31 @@ fn of_two_versions_the_one_that_begins_first_is_shown_and_the_conflict_is_told(s
     let text = String::from_utf8(here.read("p", "")).unwrap();
     let expected = "abcdef\n[relay: 3 bytes written twice, and differently (3-5)]\nghi!\n";
     assert_eq!(text, expected);
+}
+
+fn a_long_conflict_is_told_once_and_cuts_no_line_before_its_end(store: &Store) {
+    const MEBIBYTE: usize = 1 << 20;
+    let mut here = Lab::on(store);
+    let there = here.replica();
+    let (one, other) = (here.writer("p", "a", "stdout"), there.writer("p", "a", "stdout"));
+    // No line ends where parts of a segment do.
+    let lines: String = (0..).take(MEBIBYTE / 96).map(|line| format!("{line:098}\n")).collect();
+    let shown = format!("{}\n", &lines[..MEBIBYTE - 1]);
+    other.put(MEBIBYTE as u64 + 30, b"!\n", "");
+    one.put(0, shown.as_bytes(), "");
+    other.put(30, "x".repeat(MEBIBYTE).as_bytes(), "");
+    drop(there);
+    here.restart();
+    let remark = "[relay: 1048546 bytes written twice, and differently (30-1048575)]\n";
+    let expected = format!("{shown}{remark}{}!\n", "x".repeat(30));
+    let text = String::from_utf8(here.read("p", "")).unwrap();
+    let remarks = text.matches("[relay:").count();
+    assert!(text == expected, "{remarks} remarks, {} bytes: {remark}", text.len());
+    // Whoever comes back in its middle is told of the rest, and no more.
+    let cursor = "main/stdout@a:500000";
+    let rest = here.get("p", "", &[("last-event-id", cursor)]).text().unwrap();
+    let expected = expected[500_000..].replace("1048546", "548576").replace("(30-", "(500000-");
+    assert!(rest == expected, "{} bytes: {}", rest.len(), expected.len());
 }
 
 fn a_list_says_what_another_process_stored_and_ended(store: &Store) {

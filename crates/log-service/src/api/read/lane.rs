@@ -68,6 +68,7 @@ pub(super) struct Lane {
     lines: Lines,
     /// What a segment holds beyond what was handed to `lines`.
     planned: VecDeque<Planned>,
+    compared: Option<Compared>,
 }
 
 /// What is known to be stored.
@@ -84,6 +85,14 @@ pub(super) struct Stored {
 enum Planned {
     Bytes(Arc<Segment>, ByteRange),
     Conflict(ByteRange),
+}
+
+/// A segment that was compared with all that hold the same bytes, when the first of it was read.
+#[derive(Debug)]
+struct Compared {
+    start: u64,
+    /// Where others say something else, by rising end; those that were told are gone.
+    conflicts: VecDeque<ByteRange>,
 }
 
 impl Stored {
@@ -122,6 +131,7 @@ impl Lane {
             reader: StreamReader::new(0, patience(mode)),
             lines: Lines::new(entry.created),
             planned: VecDeque::new(),
+            compared: None,
             stored,
             segments: Segments::new(Arc::clone(&handle)),
             handle,
@@ -236,12 +246,11 @@ impl Lane {
 
     async fn load(&mut self, start: u64, range: ByteRange) -> Result<(), ApiError> {
         let Some(segment) = self.segment(start).await? else { return Ok(()) };
+        self.compare(&segment, range).await?;
         let (range, is_last) = first_part(range);
-        let mut conflicts = self.conflicts(&segment, range).await?;
-        conflicts.sort_by_key(|conflict| conflict.end());
         let mut from = range.start();
         let segment = Arc::new(copy(&segment, range));
-        for conflict in conflicts {
+        while let Some(conflict) = self.conflict_until(range.end()) {
             self.plan(&segment, from, conflict.end());
             self.planned.push_back(Planned::Conflict(conflict));
             from = conflict.end();
@@ -260,13 +269,16 @@ impl Lane {
         }
     }
 
-    /// Where other segments say something else than this one.
-    async fn conflicts(
-        &mut self,
-        segment: &Segment,
-        range: ByteRange,
-    ) -> Result<Vec<ByteRange>, ApiError> {
-        let rivals: Vec<_> = self.stored.view.rivals(segment.start, range).collect();
+    /// Finds where other segments say something else than this one, of which `range` is shown.
+    ///
+    /// Once for all parts: a conflict is told when all of its bytes were shown, in whichever part
+    /// it ends.
+    async fn compare(&mut self, segment: &Segment, range: ByteRange) -> Result<(), ApiError> {
+        let start = segment.start;
+        if self.compared.as_ref().is_some_and(|compared| compared.start == start) {
+            return Ok(());
+        }
+        let rivals: Vec<_> = self.stored.view.rivals(start, range).collect();
         let mut conflicts = Vec::new();
         for (start, overlap) in rivals {
             let rival = self.segment(start).await?;
@@ -274,7 +286,15 @@ impl Lane {
                 conflicts.push(overlap);
             }
         }
-        Ok(conflicts)
+        conflicts.sort_by_key(|conflict| conflict.end());
+        self.compared = Some(Compared { start, conflicts: conflicts.into() });
+        Ok(())
+    }
+
+    /// The next conflict that ends at `position` or before, which is told now.
+    fn conflict_until(&mut self, position: u64) -> Option<ByteRange> {
+        let conflicts = &mut self.compared.as_mut()?.conflicts;
+        conflicts.pop_front_if(|conflict| conflict.end() <= position)
     }
 
     /// To wait for what is stored, marked or ended since the last look.
