@@ -1,6 +1,9 @@
 //! Bodies that become much more than they are.
 
-use std::thread;
+use std::{
+    thread,
+    time::{Duration, SystemTime},
+};
 
 use relay_tests::program::is_long_run;
 
@@ -72,6 +75,46 @@ fn zstd_frame(header: &[u8], blocks: usize) -> Vec<u8> {
         frame.extend_from_slice(&[0x02 | last, 0x00, 0x10, b'x']);
     }
     frame
+}
+
+/// A frame of zstd that holds these bytes as they are.
+fn zstd_plain(bytes: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0x58];
+    let blocks = bytes.chunks(128 << 10);
+    let last = blocks.len() - 1;
+    for (number, block) in blocks.enumerate() {
+        let header = u32::try_from(block.len()).unwrap() << 3 | u32::from(number == last);
+        frame.extend_from_slice(&header.to_le_bytes()[..3]);
+        frame.extend_from_slice(block);
+    }
+    frame
+}
+
+/// A table of codes, half of them for 0 and half for 1, with as many cells as may be: what is slow
+/// to build.
+fn table(bits: &mut Bits, log: usize) {
+    let half = 1 << (log - 1);
+    bits.number(u32::try_from(log).unwrap() - 5, 4);
+    bits.number(half + 1, log);
+    bits.number(2 * half - 1, log);
+    bits.number(0, bits.used.next_multiple_of(8) - bits.used);
+}
+
+/// A frame of zstd whose blocks have 20 bytes, three tables among them, and become 4.
+fn zstd_of_tables(length: usize) -> Vec<u8> {
+    let mut bits = Bits::default();
+    // One literal, repeated once, and one sequence.
+    bits.bytes.extend_from_slice(&[0x09, b'x', 1, 0xa8]);
+    bits.used = bits.bytes.len() * 8;
+    for log in [9, 8, 9] {
+        table(&mut bits, log);
+    }
+    bits.bytes.extend_from_slice(&[0, 0, 0, 4]);
+    let header = u32::try_from(bits.bytes.len()).unwrap() << 3 | 0b100;
+    let block = [&header.to_le_bytes()[..3], &bits.bytes].concat();
+    let begin: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0, 0x58, 8 << 3, 0, 0];
+    let blocks = block.repeat((length - 25) / block.len());
+    [begin, b"12345678", &blocks, &[1, 0, 0]].concat()
 }
 
 /// Windows of 2 MiB, as an encoder would ask for, of 8 MiB, 128 MiB and 2 GiB.
@@ -201,4 +244,53 @@ fn many_empty_members_do_not_hold_up_others() {
             assert_eq!(other.patch(at, b"x"), 202, "within {PATIENCE:?}");
         }
     });
+}
+
+#[test]
+fn many_tiny_blocks_do_not_hold_up_others() {
+    let lab = Lab::new();
+    let streams = [lab.stream("p"), lab.stream("q")];
+    let mut body = zstd_of_tables(4 << 20);
+    body.extend_from_slice(b"garbage");
+    let (mut longest, begun) = (Duration::ZERO, SystemTime::now());
+    thread::scope(|scope| {
+        // As many as a small machine has threads to answer with.
+        let senders = streams.each_ref().map(|stream| {
+            let body = &body;
+            scope.spawn(move || assert_eq!(send(stream, None, "zstd", body), 400))
+        });
+        let mut connection = lab.connect();
+        while senders.iter().any(|sender| !sender.is_finished()) {
+            let asked = SystemTime::now();
+            assert_eq!(connection.request("GET /livez HTTP/1.1", b"").status, 200);
+            longest = longest.max(asked.elapsed().unwrap());
+        }
+    });
+    let all = begun.elapsed().unwrap();
+    println!("decoded within {all:?}, others waited {longest:?} at most");
+    assert!(longest < all / 2, "{longest:?} of {all:?}");
+    // It is refused for its end only.
+    let good = zstd_of_tables(4000);
+    assert_eq!(send(&streams[0], Some("bytes 0-7/*"), "zstd", &good), 400);
+    let length = 8 + 4 * ((4000 - 25) / 20);
+    let range = format!("bytes 0-{}/*", length - 1);
+    assert_eq!(send(&streams[0], Some(&range), "zstd", &good), 202);
+}
+
+#[test]
+fn what_came_encoded_is_counted_once_while_it_waits() {
+    let lab = Lab::new();
+    let stream = lab.stream("p");
+    let content = vec![b'x'; 960 << 10];
+    let body = zstd_plain(&content);
+    let (mut most, range) = (0, format!("bytes 0-{}/*", content.len() - 1));
+    thread::scope(|scope| {
+        // It is held for a while, for more to come, before it is stored and answered.
+        let sender = scope.spawn(|| assert_eq!(send(&stream, Some(&range), "zstd", &body), 202));
+        while !sender.is_finished() {
+            most = most.max(lab.metric("held_bytes"));
+        }
+    });
+    println!("{} bytes were held as {most}", content.len());
+    assert!(most < content.len() as u64 * 3 / 2, "{most} bytes");
 }

@@ -63,6 +63,13 @@ impl Permit {
         }
         covered
     }
+
+    /// Gives back what is not needed for `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        let spare = self.bytes.saturating_sub(bytes as u64 + REQUEST_BYTES);
+        self.held.fetch_sub(spare, Ordering::AcqRel);
+        self.bytes -= spare;
+    }
 }
 
 impl Drop for Permit {
@@ -84,7 +91,12 @@ mod tests {
         assert!(!first.cover(10 << 10));
         assert!(first.cover(1 << 10), "it is covered already");
         assert_eq!(budget.held(), 8 << 10);
+        first.shrink(8 << 10);
+        assert_eq!(budget.held(), 8 << 10, "it has no more than that");
+        first.shrink(1 << 10);
+        assert_eq!(budget.held(), 2 << 10);
         drop(first);
+        assert_eq!(budget.held(), 0);
         let mut first = budget.reserve(1 << 10).unwrap();
         assert!(first.cover(6 << 10));
         let second = budget.reserve(1 << 10).unwrap();

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Body,
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
@@ -17,7 +16,8 @@ use relay_protocol::{
 };
 
 use super::{
-    App, body,
+    App,
+    body::{self, Incoming},
     error::{ApiError, RetryAfter},
     head, id,
 };
@@ -34,7 +34,7 @@ pub(super) async fn patch(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    body: Body,
+    body: Incoming,
 ) -> Result<Response, ApiError> {
     if headers.contains_key(header::CONTENT_RANGE) {
         store(&app, &id, &headers, body).await
@@ -48,12 +48,17 @@ pub(super) async fn append(
     state: State<Arc<App>>,
     path: Path<String>,
     headers: HeaderMap,
-    body: Body,
+    body: Incoming,
 ) -> Result<Response, ApiError> {
     patch(state, path, headers, body).await
 }
 
-async fn store(app: &App, id: &str, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+async fn store(
+    app: &App,
+    id: &str,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Response, ApiError> {
     let handle = id::stream(app, id).await?;
     let range = content_range(headers)?;
     let length = usize::try_from(range.length()).unwrap_or(usize::MAX);
@@ -73,7 +78,7 @@ async fn append_to_end(
     app: &App,
     id: &str,
     headers: &HeaderMap,
-    body: Body,
+    body: Incoming,
 ) -> Result<Response, ApiError> {
     let handle = id::stream(app, id).await?;
     let key = idempotency_key(headers)?;

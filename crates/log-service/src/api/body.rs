@@ -1,17 +1,12 @@
 //! Request bodies: their type, encoding and size.
 
 mod decode;
+mod incoming;
 
-use std::time::Duration;
-
-use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, header};
-use http_body::Frame;
-use http_body_util::BodyExt;
 use relay_protocol::{header::OCTET_STREAM, limit::MAX_REQUEST_BYTES};
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout_at};
 
 use super::{
     App,
@@ -19,19 +14,12 @@ use super::{
 };
 use crate::budget::Permit;
 use decode::{DecodeError, Decoder};
+pub(super) use incoming::Incoming;
 
 /// What gzip and zstd may add to bytes that they cannot compress.
 const ENCODING_BYTES: usize = 64 << 10;
 /// Largest JSON body: ten times the longest that any field allows.
 const MAX_JSON_BYTES: usize = 64 << 10;
-/// How long a body may take: 512 KiB at 9 KiB a second.
-const BODY_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long a body may take before it has to come at [`BODY_RATE`]. With the 2 s for its rest, the
-/// connection is closed within 10.
-const BODY_START: Duration = Duration::from_secs(8);
-/// Encoded bytes that a body has to bring a second, on the average: a tenth of what a chunk of the
-/// entrypoint needs to arrive in time.
-const BODY_RATE: u64 = 1 << 10;
 
 /// Reads the bytes of a stream, and reserves memory for them as they come.
 ///
@@ -42,7 +30,7 @@ const BODY_RATE: u64 = 1 << 10;
 pub(super) async fn octets(
     app: &App,
     headers: &HeaderMap,
-    body: Body,
+    body: Incoming,
     length: Option<usize>,
 ) -> Result<(Bytes, Permit), ApiError> {
     check_type(headers, OCTET_STREAM)?;
@@ -72,6 +60,7 @@ pub(super) async fn octets(
     if let Some(length) = length.filter(|length| *length != bytes.len()) {
         return Err(wrong_length(length));
     }
+    permit.shrink(bytes.len());
     Ok((bytes, permit))
 }
 
@@ -82,7 +71,7 @@ pub(super) async fn octets(
 /// 400 if it is not JSON, 422 if it is and says something else; 408, 413 and 415 as for bytes.
 pub(super) async fn json<T: DeserializeOwned>(
     headers: &HeaderMap,
-    body: Body,
+    body: Incoming,
 ) -> Result<T, ApiError> {
     check_type(headers, "application/json")?;
     let bytes = read(body, Decoder::new(headers)?, MAX_JSON_BYTES, |_| Ok(())).await?;
@@ -97,39 +86,25 @@ pub(super) async fn json<T: DeserializeOwned>(
 
 /// At most `limit` decoded bytes; `take` may refuse a length that they have reached.
 async fn read(
-    mut body: Body,
+    body: Incoming,
     mut decoder: Decoder,
     limit: usize,
     mut take: impl FnMut(usize) -> Result<(), ApiError>,
 ) -> Result<Bytes, ApiError> {
     let mut content = Vec::with_capacity(limit.min(MAX_REQUEST_BYTES));
-    let begun = Instant::now();
-    let mut encoded = 0;
-    while let Some(frame) = next_frame(&mut body, begun, encoded).await? {
-        let frame = frame.map_err(|_| ApiError::BadRequest("the body was cut short".to_owned()))?;
-        let Ok(data) = frame.into_data() else { continue };
-        encoded += data.len();
-        if encoded > limit + ENCODING_BYTES {
+    let mut body = body.read();
+    while let Some(data) = body.next().await? {
+        if body.length > limit + ENCODING_BYTES {
             return Err(too_large(limit));
         }
         decoder.feed(&data, &mut content, limit).map_err(|error| refused(error, limit))?;
         take(content.len() + decoder.kept())?;
     }
-    decoder.finish(&mut content, limit).map_err(|error| refused(error, limit))?;
-    take(content.len() + decoder.kept())?;
+    let finished = decoder.finish(content, limit).await;
+    let mut content = finished.map_err(|error| refused(error, limit))?;
+    take(content.len())?;
     content.shrink_to_fit();
     Ok(content.into())
-}
-
-/// The next frame of a body that has brought `encoded` bytes since it began.
-async fn next_frame(
-    body: &mut Body,
-    begun: Instant,
-    encoded: usize,
-) -> Result<Option<Result<Frame<Bytes>, axum::Error>>, ApiError> {
-    let patience = BODY_START + Duration::from_secs(encoded as u64 / BODY_RATE);
-    let frame = timeout_at(begun + patience.min(BODY_TIMEOUT), body.frame());
-    frame.await.map_err(|_| ApiError::Timeout)
 }
 
 fn refused(error: DecodeError, limit: usize) -> ApiError {

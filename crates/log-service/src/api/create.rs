@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{Json, body::Body, extract::State};
+use axum::{Json, extract::State};
 use http::HeaderMap;
 use relay_protocol::{
     capability::{StreamClaim, StreamUuid},
@@ -11,7 +11,11 @@ use relay_protocol::{
     write::{CreateStream, StreamCreated},
 };
 
-use super::{App, body, error::ApiError};
+use super::{
+    App,
+    body::{self, Incoming},
+    error::ApiError,
+};
 use crate::{
     auth::Identity,
     clock,
@@ -25,7 +29,7 @@ const MAX_WRITER_BYTES: usize = 128;
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    body: Body,
+    body: Incoming,
 ) -> Result<Json<StreamCreated>, ApiError> {
     let wanted: CreateStream = body::json(&headers, body).await?;
     let identity = app.auth.authorize_write(&headers, &wanted).await?;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    body::Body,
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
@@ -12,7 +11,8 @@ use http::{HeaderMap, StatusCode};
 use relay_protocol::write::{EndStream, StreamEnded};
 
 use super::{
-    App, body,
+    App,
+    body::{self, Incoming},
     error::{ApiError, RetryAfter},
     head, id,
 };
@@ -23,7 +23,7 @@ pub(super) async fn end(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    body: Body,
+    body: Incoming,
 ) -> Result<Response, ApiError> {
     let handle = id::stream(&app, &id).await?;
     let declared: EndStream = body::json(&headers, body).await?;

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Body,
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode};
 use relay_protocol::write::MarkRange;
 
-use super::{App, body, error::ApiError, head, id};
+use super::{
+    App,
+    body::{self, Incoming},
+    error::ApiError,
+    head, id,
+};
 use crate::metrics::MarkedLabel;
 
 /// Keeps markers. Never refused for load.
@@ -18,7 +22,7 @@ pub(super) async fn mark(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    body: Body,
+    body: Incoming,
 ) -> Result<Response, ApiError> {
     let handle = id::stream(&app, &id).await?;
     let MarkRange { range, markers, reason } = body::json(&headers, body).await?;
