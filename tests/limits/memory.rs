@@ -182,9 +182,10 @@ fn readers_that_take_nothing_cost_little() {
             let peak = lab.peak();
             std::mem::replace(&mut last, peak) == peak
         });
-        let each = (lab.peak() - before) / readers;
-        println!("{readers} stalled readers of {accept}: {} KiB each", each >> 10);
-        assert!(each < 1 << 20, "{each} bytes each");
+        let more = lab.peak() - before;
+        println!("{readers} stalled readers of {accept}: {} KiB more", more >> 10);
+        // Beside what each costs: 16 reads at once, of 3 MiB each, and the cache of 32 MiB.
+        assert!(more < (readers << 20) + (80 << 20), "{more} bytes more");
         drop(stalled);
     }
     comes_to_rest(&lab);
