@@ -29,18 +29,18 @@ pub use tls::{Tls, TlsError};
 use crate::metrics::Metrics;
 use places::{Place, Places, Use};
 use service::Answers;
-use stall::Patient;
+use stall::Watched;
 
 /// How long the head of a request may take, and how long an HTTP/1.1 connection may idle: a
-/// writer's trickle comes every 2 s at most, and reconnecting costs it one round trip. With a second
-/// for the machine, it is over within 10.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(9);
+/// writer's trickle comes every 2 s at most, and reconnecting costs it one round trip. With two
+/// seconds for the machine, it is over within 10.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(8);
 /// How often a silent HTTP/2 connection is asked whether it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections at once; past it those that ask for nothing make room. If all of them send the
-/// longest head, they cost 150 MiB, for 9 s: measured 150 KiB each for heads of four times the length.
+/// longest head, they cost 150 MiB, for 8 s: measured 150 KiB each for heads of four times the length.
 const MAX_CONNECTIONS: usize = 4096;
 /// Connections beside them, on which only probes are answered: one each for a dozen probers.
 const SPARE_CONNECTIONS: usize = 16;
@@ -133,7 +133,7 @@ impl Context {
         self.metrics.connections.inc();
         let ended = tokio::select! {
             ended = self.serve_for_long(stream, &place, watcher) => ended,
-            () = place.left() => Err("others need its place".into()),
+            left = place.left() => Err(left.into()),
         };
         self.metrics.connections.dec();
         if let Err(error) = ended {
@@ -160,7 +160,7 @@ impl Context {
         place: &Arc<Place>,
         watcher: Watcher,
     ) -> Result<(), Broken> {
-        let stream = Patient::new(stream, Arc::clone(place));
+        let stream = Watched::new(stream, Arc::clone(&place.unsent));
         let Some(tls) = &self.tls else {
             return self.serve_http(stream, Protocol::Http1, place, watcher).await;
         };

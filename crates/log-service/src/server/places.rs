@@ -12,43 +12,57 @@ use std::{
 
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
+use super::stall::Unsent;
+
 /// How long a reader may take nothing before it makes room for others.
 const STALLED: Duration = Duration::from_secs(10);
+/// How long a reader may take nothing of what is sent to it: somebody may read a page on a screen,
+/// but nobody holds memory for ever.
+const PATIENCE: Duration = Duration::from_mins(5);
 /// How often to look whether a reader has become that slow, while somebody waits.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// All places.
 #[derive(Debug)]
 pub(super) struct Places {
-    most: usize,
-    spare: usize,
     state: Mutex<State>,
     /// Wakes whoever waits for a place.
     freed: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Rises with each change of a connection, so that it names one and orders them.
     clock: u64,
     connections: HashMap<u64, Connection>,
+    all: Room,
+    spare: Room,
+    /// Before it nobody has stalled for long enough.
+    look_at: Instant,
+}
+
+/// Places of one use.
+#[derive(Debug, Default)]
+struct Room {
+    most: usize,
+    taken: usize,
+    /// Of these, the ones that were told to leave and have not left yet.
+    leaving: usize,
     /// Connections that ask for nothing, by when they began to.
     idle: BTreeMap<u64, u64>,
-    /// Connections that take nothing of their answers, by when they began to.
-    stalled: BTreeMap<u64, (Instant, u64)>,
-    spares: usize,
 }
 
 #[derive(Debug)]
 struct Connection {
+    answers: Use,
     /// Requests that are being answered.
     requests: usize,
     idle_since: u64,
-    stalled_since: Option<u64>,
+    unsent: Arc<Unsent>,
     leave: CancellationToken,
 }
 
@@ -65,7 +79,18 @@ pub(super) struct Place {
     places: Arc<Places>,
     number: u64,
     pub(super) answers: Use,
+    /// What the connection has still to take.
+    pub(super) unsent: Arc<Unsent>,
     leave: CancellationToken,
+}
+
+/// Why a connection has to leave.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Left {
+    #[error("others need its place")]
+    ForOthers,
+    #[error("it took nothing for {PATIENCE:?}")]
+    Stalled,
 }
 
 /// A request that is being answered, until it is dropped.
@@ -75,7 +100,15 @@ pub(super) struct Busy(Arc<Place>);
 impl Places {
     /// `most` places for all, and `spare` ones for probes.
     pub(super) fn new(most: usize, spare: usize) -> Arc<Self> {
-        Arc::new(Self { most, spare, state: Mutex::default(), freed: Notify::new() })
+        let room = |most| Room { most, ..Room::default() };
+        let state = State {
+            clock: 0,
+            connections: HashMap::new(),
+            all: room(most),
+            spare: room(spare),
+            look_at: Instant::now(),
+        };
+        Arc::new(Self { state: Mutex::new(state), freed: Notify::new() })
     }
 
     /// Waits for a place, and has others leave for it.
@@ -90,34 +123,53 @@ impl Places {
 
     fn try_take(self: &Arc<Self>) -> Option<Arc<Place>> {
         let mut state = self.lock();
-        if state.connections.len() - state.spares < self.most {
+        if state.all.has_place() {
             return Some(self.seat(&mut state, Use::Everything));
         }
-        if state.evict() {
+        if state.all.will_have_place() || state.evict_idle(Use::Everything) || state.evict_stalled()
+        {
             return None;
         }
-        (state.spares < self.spare).then(|| self.seat(&mut state, Use::ProbesOnly))
+        if state.spare.has_place() {
+            return Some(self.seat(&mut state, Use::ProbesOnly));
+        }
+        if !state.spare.will_have_place() {
+            state.evict_idle(Use::ProbesOnly);
+        }
+        None
     }
 
     fn seat(self: &Arc<Self>, state: &mut State, answers: Use) -> Arc<Place> {
         let number = state.tick();
         let leave = CancellationToken::new();
+        let unsent = Unsent::new();
         let connection = Connection {
+            answers,
             requests: 0,
             idle_since: number,
-            stalled_since: None,
+            unsent: Arc::clone(&unsent),
             leave: leave.clone(),
         };
         state.connections.insert(number, connection);
-        match answers {
-            Use::Everything => drop(state.idle.insert(number, number)),
-            Use::ProbesOnly => state.spares += 1,
-        }
-        Arc::new(Place { places: Arc::clone(self), number, answers, leave })
+        let room = state.room(answers);
+        room.taken += 1;
+        room.idle.insert(number, number);
+        Arc::new(Place { places: Arc::clone(self), number, answers, unsent, leave })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no code panics while it is locked")
+    }
+}
+
+impl Room {
+    fn has_place(&self) -> bool {
+        self.taken < self.most
+    }
+
+    /// Whether there is a place as soon as those have left that were told to.
+    fn will_have_place(&self) -> bool {
+        self.taken - self.leaving < self.most
     }
 }
 
@@ -127,18 +179,51 @@ impl State {
         self.clock
     }
 
-    /// Has one connection leave; `false` if all are needed.
-    fn evict(&mut self) -> bool {
-        let leaves = match self.idle.pop_first() {
-            Some((_, number)) => number,
-            None => match self.stalled.first_entry() {
-                Some(first) if first.get().0.elapsed() >= STALLED => first.remove().1,
-                _ => return false,
-            },
-        };
-        if let Some(connection) = self.connections.get(&leaves) {
-            connection.leave.cancel();
+    fn room(&mut self, answers: Use) -> &mut Room {
+        match answers {
+            Use::Everything => &mut self.all,
+            Use::ProbesOnly => &mut self.spare,
         }
+    }
+
+    /// Has the connection leave that asked for nothing for longest; `false` if there is none.
+    fn evict_idle(&mut self, answers: Use) -> bool {
+        let Self { connections, all, spare, .. } = self;
+        let room = match answers {
+            Use::Everything => all,
+            Use::ProbesOnly => spare,
+        };
+        // The end of an answer that is still on its way is not cut off.
+        let took_all =
+            |number: &u64| connections.get(number).is_some_and(|one| one.unsent.since().is_none());
+        let first = room.idle.values().copied().find(took_all);
+        first.is_some_and(|number| self.evict(number))
+    }
+
+    /// Has the connection leave that took nothing for longest; `false` if none did for long.
+    fn evict_stalled(&mut self) -> bool {
+        let now = Instant::now();
+        if now < self.look_at {
+            return false;
+        }
+        let stays = |one: &Connection| one.answers == Use::Everything && !one.leave.is_cancelled();
+        let stalled = self.connections.iter().filter(|(_, one)| stays(one));
+        let stalled = stalled.filter_map(|(number, one)| Some((one.unsent.since()?, *number)));
+        let first = stalled.min();
+        // All are looked at: not again before it can be of use.
+        self.look_at = first.map_or(now, |(since, _)| since) + STALLED;
+        first.is_some_and(|(_, number)| self.look_at <= now && self.evict(number))
+    }
+
+    fn evict(&mut self, number: u64) -> bool {
+        let Some(connection) = self.connections.get(&number) else {
+            return false;
+        };
+        connection.leave.cancel();
+        let (answers, idle_since) = (connection.answers, connection.idle_since);
+        let room = self.room(answers);
+        room.idle.remove(&idle_since);
+        room.leaving += 1;
         true
     }
 }
@@ -147,51 +232,52 @@ impl Place {
     /// Says that a request is being answered.
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
         let mut state = self.places.lock();
-        let State { connections, idle, .. } = &mut *state;
-        if let Some(connection) = connections.get_mut(&self.number) {
+        if let Some(connection) = state.connections.get_mut(&self.number) {
             connection.requests += 1;
-            idle.remove(&connection.idle_since);
+            let idle_since = connection.idle_since;
+            state.room(self.answers).idle.remove(&idle_since);
         }
         Busy(Arc::clone(self))
     }
 
-    /// Says that the other side takes nothing.
-    pub(super) fn stall(&self) {
-        let mut state = self.places.lock();
-        let now = state.tick();
-        let State { connections, stalled, .. } = &mut *state;
-        if let Some(connection) = connections.get_mut(&self.number) {
-            connection.stalled_since = Some(now);
-            stalled.insert(now, (Instant::now(), self.number));
+    /// Ends when the connection has to leave.
+    pub(super) async fn left(&self) -> Left {
+        tokio::select! {
+            () = self.leave.cancelled() => Left::ForOthers,
+            () = self.stalls() => Left::Stalled,
         }
     }
 
-    /// Says that the other side takes something again.
-    pub(super) fn go_on(&self) {
-        let mut state = self.places.lock();
-        let State { connections, stalled, .. } = &mut *state;
-        let since = connections.get_mut(&self.number).and_then(|one| one.stalled_since.take());
-        since.map(|since| stalled.remove(&since));
-    }
-
-    /// Ends when the connection has to make room.
-    pub(super) async fn left(&self) {
-        self.leave.cancelled().await;
+    async fn stalls(&self) {
+        loop {
+            let over = self.unsent.since().unwrap_or_else(Instant::now) + PATIENCE;
+            if over <= Instant::now() {
+                return;
+            }
+            sleep_until(over).await;
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.places.lock();
-        if let Some(connection) = state.connections.remove(&self.number) {
-            state.idle.remove(&connection.idle_since);
-            connection.stalled_since.map(|since| state.stalled.remove(&since));
-        }
-        if self.answers == Use::ProbesOnly {
-            state.spares -= 1;
+        let connection = state.connections.remove(&self.number);
+        let room = state.room(self.answers);
+        room.taken -= 1;
+        if let Some(connection) = connection {
+            room.idle.remove(&connection.idle_since);
+            room.leaving -= usize::from(connection.leave.is_cancelled());
         }
         drop(state);
         self.places.freed.notify_one();
+    }
+}
+
+impl Busy {
+    /// What its connection has still to take.
+    pub(super) fn unsent(&self) -> &Arc<Unsent> {
+        &self.0.unsent
     }
 }
 
@@ -200,13 +286,17 @@ impl Drop for Busy {
         let Place { places, number, answers, .. } = &*self.0;
         let mut state = places.lock();
         let now = state.tick();
-        let State { connections, idle, .. } = &mut *state;
-        if let Some(connection) = connections.get_mut(number) {
-            connection.requests -= 1;
-            if connection.requests == 0 && *answers == Use::Everything {
-                connection.idle_since = now;
-                idle.insert(now, *number);
-            }
+        let Some(connection) = state.connections.get_mut(number) else {
+            return;
+        };
+        connection.requests -= 1;
+        // A spare connection ends by itself after its one answer.
+        if connection.requests == 0
+            && *answers == Use::Everything
+            && !connection.leave.is_cancelled()
+        {
+            connection.idle_since = now;
+            state.all.idle.insert(now, *number);
         }
         drop(state);
         places.freed.notify_one();
@@ -214,58 +304,4 @@ impl Drop for Busy {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Places, STALLED, Use};
-    use std::{sync::Arc, time::Duration};
-    use tokio::time::{advance, timeout};
-
-    async fn has_left(place: &super::Place) -> bool {
-        timeout(Duration::ZERO, place.left()).await.is_ok()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_asked_for_nothing_for_longest_makes_room() {
-        let places = Places::new(2, 0);
-        let (first, second) = (places.take().await, places.take().await);
-        drop(first.begin());
-        assert!(places.try_take().is_none());
-        assert!(has_left(&second).await && !has_left(&first).await);
-        drop(second);
-        assert_eq!(places.try_take().unwrap().answers, Use::Everything);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_is_answered_stays_unless_it_takes_nothing_for_long() {
-        let places = Places::new(1, 0);
-        let first = places.take().await;
-        let busy = first.begin();
-        assert!(places.try_take().is_none() && !has_left(&first).await);
-        first.stall();
-        first.go_on();
-        first.stall();
-        assert!(places.try_take().is_none() && !has_left(&first).await);
-        advance(STALLED).await;
-        assert!(places.try_take().is_none() && has_left(&first).await);
-        drop((busy, first));
-        assert!(places.try_take().is_some());
-        let state = places.lock();
-        assert!(state.connections.is_empty() && state.idle.is_empty() && state.stalled.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn spare_places_are_for_probes_and_come_back() {
-        let places = Places::new(1, 1);
-        let first = places.take().await;
-        let _busy = first.begin();
-        let spare = places.take().await;
-        assert_eq!(spare.answers, Use::ProbesOnly);
-        drop(spare.begin());
-        assert!(places.try_take().is_none());
-        let waiting = tokio::spawn({
-            let places = Arc::clone(&places);
-            async move { places.take().await.answers }
-        });
-        drop(spare);
-        assert_eq!(waiting.await.unwrap(), Use::ProbesOnly);
-    }
-}
+mod tests;

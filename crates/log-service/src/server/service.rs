@@ -4,17 +4,19 @@ use std::{
     convert::Infallible,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use axum::{Router, body::Body, response::Response};
-use bytes::Bytes;
-use http::Request;
+use axum::{Router, body::Body};
+use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 
-use super::places::{Busy, Place};
+use super::{
+    places::{Busy, Place},
+    stall::Piece,
+};
 
 /// The service of one connection.
 #[derive(Clone)]
@@ -29,16 +31,17 @@ impl Answers {
     }
 }
 
-/// A body; its request is being answered until it is gone.
-struct Answer {
+/// A body; its request is being answered until it is gone. What was handed out and is not sent yet
+/// is counted by the place.
+pub(super) struct Answer {
     body: Body,
-    _busy: Busy,
+    busy: Busy,
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
 
 impl Service<Request<Incoming>> for Answers {
-    type Response = Response;
+    type Response = Response<Answer>;
     type Error = Infallible;
     type Future = Answering;
 
@@ -47,20 +50,23 @@ impl Service<Request<Incoming>> for Answers {
         let answering = self.router.call(request);
         Box::pin(async move {
             let response = answering.await?;
-            Ok(response.map(|body| Body::new(Answer { body, _busy: busy })))
+            Ok(response.map(|body| Answer { body, busy }))
         })
     }
 }
 
 impl HttpBody for Answer {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = axum::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+    ) -> Poll<Option<Result<Frame<Piece>, axum::Error>>> {
+        let Self { body, busy } = &mut *self;
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        let piece = |bytes| Piece::new(bytes, busy.unsent());
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -9,7 +9,7 @@ use rustls::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{Protocol, listener::Stream, stall::Patient};
+use super::{Protocol, listener::Stream, stall::Watched};
 use crate::config::TlsFiles;
 
 /// Accepts TLS 1.2 and 1.3, HTTP/2 first.
@@ -60,8 +60,8 @@ impl Tls {
 
     pub(super) async fn accept(
         &self,
-        stream: Patient<Stream>,
-    ) -> io::Result<(TlsStream<Patient<Stream>>, Protocol)> {
+        stream: Watched<Stream>,
+    ) -> io::Result<(TlsStream<Watched<Stream>>, Protocol)> {
         let stream = self.acceptor.accept(stream).await?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
