@@ -9,7 +9,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use relay_tests::{program::is_long_run, service::Service, wait::eventually};
+use relay_tests::{
+    certificate::self_signed, program::is_long_run, service::Service, wait::eventually,
+};
 use reqwest::{Version, blocking::Client as Http};
 use tempfile::TempDir;
 
@@ -270,15 +272,7 @@ fn readers_that_take_nothing_make_room_for_others() {
 
 /// A certificate for 127.0.0.1 and its key, as flags.
 fn tls(folder: &Path) -> [String; 4] {
-    let name = |name: &str| folder.join(name).display().to_string();
-    let (cert, key) = (name("cert.pem"), name("key.pem"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
-        .args(["-nodes", "-days", "2", "-subj", "/CN=relay"])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"])
-        .args(["-keyout", &key, "-out", &cert])
-        .output();
-    assert!(made.expect("the program openssl is installed").status.success());
+    let (cert, key) = self_signed(folder);
     ["--tls-cert-file".to_owned(), cert, "--tls-key-file".to_owned(), key]
 }
 

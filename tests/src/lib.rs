@@ -1,5 +1,6 @@
 //! Harness of the black-box tests: real binaries, real sockets, real files.
 
+pub mod certificate;
 pub mod gcs;
 pub mod lab;
 pub mod measure;

@@ -4,12 +4,10 @@ use std::{
     fs,
     io::{Read, Write},
     os::unix::net::UnixStream,
-    path::Path,
-    process::Command,
 };
 
 use relay_protocol::capability::{Access, KeyId, KeyRing, TokenClaim};
-use relay_tests::service::Service;
+use relay_tests::{certificate::self_signed, service::Service};
 use serde_json::{Value, json};
 
 use crate::lab::{Answer, Writer, client, send};
@@ -125,24 +123,10 @@ fn a_unix_socket_serves_and_is_taken_over_after_a_crash() {
     assert!(!socket.exists());
 }
 
-/// A certificate for 127.0.0.1 that signs itself, and its key.
-fn certificate(folder: &Path) -> (String, String) {
-    let name = |name: &str| folder.join(name).display().to_string();
-    let (cert, key) = (name("cert.pem"), name("key.pem"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
-        .args(["-nodes", "-days", "2", "-subj", "/CN=relay"])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"])
-        .args(["-keyout", &key, "-out", &cert])
-        .output();
-    assert!(made.expect("the program openssl is installed").status.success());
-    (cert, key)
-}
-
 #[test]
 fn tls_serves_those_who_trust_the_certificate() {
     let folder = tempfile::tempdir().unwrap();
-    let (cert, key) = certificate(folder.path());
+    let (cert, key) = self_signed(folder.path());
     let flags = ["--store", "memory:", "--tls-cert-file", &cert, "--tls-key-file", &key];
     let service = Service::with(&flags);
     drop(client());

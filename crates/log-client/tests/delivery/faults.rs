@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use relay_log_client::Report;
 use relay_protocol::{
     time::{CaptureTimes, UnixMillis},
     write::WriterMarker,
@@ -105,9 +106,8 @@ async fn refused_bytes_are_marked_with_the_status_and_the_rest_arrives() {
     assert_eq!(kept.end.as_ref().unwrap().crc32c.0, crc32c::crc32c(b"taken"));
 }
 
-#[tokio::test]
-async fn bytes_of_a_stream_that_is_gone_are_marked_as_restarted() {
-    let service = Service::default();
+/// Delivers "before", has the service forget everything, and delivers "after".
+async fn lose_everything_between(service: &Service) -> Report {
     let url = format!("http://127.0.0.1:{}", service.listen().await);
     let (client, mut stdout, _stderr) = begin(settings(&url));
     stdout.write(b"before", UnixMillis(1)).await;
@@ -116,7 +116,13 @@ async fn bytes_of_a_stream_that_is_gone_are_marked_as_restarted() {
         .await;
     service.state().faults.push_back(Fault::ForgetEverything);
     stdout.write(b"after", UnixMillis(2)).await;
-    let report = client.finish(success(), within(ENOUGH)).await;
+    client.finish(success(), within(ENOUGH)).await
+}
+
+#[tokio::test]
+async fn bytes_of_a_stream_that_is_gone_are_marked_as_restarted() {
+    let service = Service::default();
+    let report = lose_everything_between(&service).await;
     let state = service.state();
     let kept = &state.streams["stdout"];
     // The answer for "before" may or may not have been here when all was lost.
@@ -133,15 +139,7 @@ async fn bytes_of_a_stream_whose_loss_was_not_told_are_marked_when_it_ends() {
     for lost_creations in [1, 2, 4] {
         let service = Service::default();
         service.state().lost_creations = lost_creations;
-        let url = format!("http://127.0.0.1:{}", service.listen().await);
-        let (client, mut stdout, _stderr) = begin(settings(&url));
-        stdout.write(b"before", UnixMillis(1)).await;
-        service
-            .until(|state| state.streams.get("stdout").is_some_and(|kept| kept.bytes.len() == 1))
-            .await;
-        service.state().faults.push_back(Fault::ForgetEverything);
-        stdout.write(b"after", UnixMillis(2)).await;
-        let report = client.finish(success(), within(ENOUGH)).await;
+        let report = lose_everything_between(&service).await;
         let state = service.state();
         let kept = &state.streams["stdout"];
         // The answer for "before" may or may not have been here when all was lost.
