@@ -153,8 +153,9 @@ fn ctrl_c_on_a_terminal_reaches_the_command_once() {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("listen");
     std::fs::write(&script, listener(&notes)).unwrap();
+    // A shell that stayed between would die of the same keys, and take the terminal with it.
     let command = format!(
-        "{} --log-url {NO_SERVICE} --flush-max 0 -- {} {}",
+        "exec {} --log-url {NO_SERVICE} --flush-max 0 -- {} {}",
         program("entrypoint").display(),
         MORTAL_BASH.join(" "),
         script.display()
