@@ -25,6 +25,8 @@ pub(crate) struct Run {
     pub(crate) wall: Duration,
     /// User and system time, of all that the program waited for too.
     pub(crate) cpu: Duration,
+    /// The user time of it.
+    pub(crate) user: Duration,
 }
 
 /// All runs of one contender.
@@ -34,6 +36,8 @@ pub(crate) struct Runs {
     pub(crate) wall: Samples,
     /// Sorted CPU times.
     pub(crate) cpu: Samples,
+    /// Sorted user times.
+    pub(crate) user: Samples,
 }
 
 /// A program that is measured beside others.
@@ -153,6 +157,7 @@ impl Runs {
         Self {
             wall: Samples::new(runs.iter().map(|run| run.wall).collect()),
             cpu: Samples::new(runs.iter().map(|run| run.cpu).collect()),
+            user: Samples::new(runs.iter().map(|run| run.user).collect()),
         }
     }
 }
@@ -162,5 +167,6 @@ fn run(numbers: &[u64]) -> Result<Run> {
     Ok(Run {
         wall: Duration::from_nanos(numbers[0]),
         cpu: Duration::from_micros(numbers[1] + numbers[2]),
+        user: Duration::from_micros(numbers[1]),
     })
 }

@@ -1,6 +1,6 @@
 //! A service on a folder, its streams, and what it costs.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use relay_tests::{service::Service, wait::eventually};
 use serde_json::json;
@@ -77,6 +77,16 @@ impl Lab {
         let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         let value = value.trim_start_matches(':').trim().trim_end_matches(" kB");
         value.parse::<u64>().unwrap() << 10
+    }
+
+    /// Processor time that the service has used.
+    pub(super) fn processor(&self) -> Duration {
+        let stat = format!("/proc/{}/stat", self.service.process().id());
+        let stat = fs::read_to_string(stat).unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap());
+        // The kernel tells it in hundredths of a second.
+        Duration::from_millis(ticks.sum::<u64>() * 10)
     }
 
     /// The most memory that the service used since [`Self::forget_peak`].

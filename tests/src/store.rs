@@ -34,6 +34,20 @@ impl Store {
         Self::Gcs(Bucket::new())
     }
 
+    /// An empty store of the same kind.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        match self {
+            Self::Files(_) => Self::files(),
+            Self::Memory => Self::Memory,
+            Self::Gcs(_) => Self::gcs(),
+        }
+    }
+
     /// Its address, as the flag `--store` takes it.
     #[must_use]
     pub fn url(&self) -> String {

@@ -3,13 +3,15 @@
 //! The driver (see [`crate::hub`]) carries commits to the store and their outcomes back, so every
 //! interleaving of writes, commits, failures and other processes can be tested in one thread.
 
+mod blocks;
 mod commit;
 mod end;
 mod index;
+mod markers;
 mod pending;
 mod write;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use relay_protocol::{
     limit::MAX_SEGMENT_BYTES, range::ByteRange, range_set::RangeSet, time::UnixMillis,
@@ -20,6 +22,7 @@ use tokio::time::Instant;
 pub use commit::{Commit, Next, Outcome, Settled, Verdict};
 pub use end::{EndRecord, EndRefusal};
 pub use index::{SegmentIndex, SegmentInfo};
+pub use markers::Markers;
 pub use write::{Flush, Refusal, Write};
 
 use crate::segment::{Append, Header, Mode};
@@ -59,7 +62,7 @@ pub struct Stream {
     marked: RangeSet,
     /// What is stored or marked.
     covered: RangeSet,
-    markers: Arc<Vec<(ByteRange, WriterMarker)>>,
+    markers: Markers,
     pending: Pending,
     /// Commits that failed and may be in the store all the same.
     doubtful: Vec<ByteRange>,
@@ -124,12 +127,12 @@ impl Stream {
         self.covered.insert(info.range());
     }
 
-    /// Learns of a marker in the store. Returns whether it is new.
+    /// Learns of a marker in the store. Returns whether it says anything new.
     pub fn learn_marker(&mut self, range: ByteRange, marker: WriterMarker) -> bool {
-        let entry = (range, marker);
-        let Err(at) = self.markers.binary_search(&entry) else { return false };
+        if !self.markers.insert(range, marker) {
+            return false;
+        }
         self.mode.get_or_insert(Mode::Ranged);
-        Arc::make_mut(&mut self.markers).insert(at, entry);
         self.marked.insert(range);
         self.covered.insert(range);
         true
@@ -170,9 +173,9 @@ impl Stream {
         &self.marked
     }
 
-    /// What the writer said of ranges, by their start.
+    /// What the writer said of ranges.
     #[must_use]
-    pub fn markers(&self) -> &Arc<Vec<(ByteRange, WriterMarker)>> {
+    pub fn markers(&self) -> &Markers {
         &self.markers
     }
 

@@ -2,7 +2,7 @@
 
 use relay_protocol::{range::ByteRange, write::WriterMarker};
 
-use crate::stream::{EndRecord, SegmentInfo};
+use crate::stream::{EndRecord, Markers, SegmentInfo};
 
 /// What lies at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) enum Found {
 pub(crate) struct View {
     segments: Cover<SegmentInfo>,
     corrupt: Cover<()>,
-    markers: Cover<WriterMarker>,
+    markers: Markers,
     end: Option<EndRecord>,
 }
 
@@ -38,10 +38,10 @@ impl View {
     pub(crate) fn new(
         segments: impl IntoIterator<Item = SegmentInfo>,
         is_corrupt: impl Fn(u64) -> bool,
-        mut markers: Vec<(ByteRange, WriterMarker)>,
+        markers: Markers,
         end: Option<EndRecord>,
     ) -> Self {
-        let mut view = Self { end, ..Self::default() };
+        let mut view = Self { markers, end, ..Self::default() };
         for segment in segments {
             if is_corrupt(segment.start) {
                 view.corrupt.push(segment.range(), ());
@@ -49,11 +49,12 @@ impl View {
                 view.segments.push(segment.range(), segment);
             }
         }
-        markers.sort_unstable();
-        for (range, marker) in markers {
-            view.markers.push(range, marker);
-        }
         view
+    }
+
+    /// As [`new`](Self::new), where the segments are the same as before.
+    pub(crate) fn renew(&mut self, markers: Markers, end: Option<EndRecord>) {
+        (self.markers, self.end) = (markers, end);
     }
 
     pub(crate) const fn end(&self) -> Option<EndRecord> {
@@ -65,7 +66,7 @@ impl View {
         let stored = self.segments.reaching(position);
         let corrupt = self.corrupt.reaching(position);
         let marked = self.markers.reaching(position);
-        let starts = [stored.map(start), corrupt.map(start), marked.map(start)];
+        let starts = [stored.map(start), corrupt.map(start), marked.as_ref().map(start)];
         let until = |bounds: &[Option<u64>], end: u64| {
             let end = bounds.iter().flatten().fold(end, |end, start| end.min(*start));
             ByteRange::new(position, end).expect("what begins later was looked for")
@@ -76,7 +77,7 @@ impl View {
         if let Some((range, ())) = covering(corrupt, position) {
             return Found::Corrupt(until(&starts[..1], range.end()));
         }
-        if let Some((range, marker)) = covering(marked, position) {
+        if let Some((range, marker)) = covering(marked.as_ref(), position) {
             return Found::Marked(until(&starts[..2], range.end()), *marker);
         }
         match (starts.iter().flatten().min(), self.end) {
@@ -167,7 +168,7 @@ impl<T> Cover<T> {
 #[cfg(test)]
 mod tests {
     use super::{Found, View};
-    use crate::stream::SegmentInfo;
+    use crate::stream::{Markers, SegmentInfo};
     use proptest::prelude::*;
     use relay_protocol::{range::ByteRange, write::WriterMarker};
 
@@ -193,7 +194,7 @@ mod tests {
             let ranges: Vec<ByteRange> = segments.iter().map(|(at, length)| range(*at, *length)).collect();
             let extents = ranges.iter().map(|range| info(range.start(), range.length()));
             let marked: Vec<_> = markers.iter().map(|(at, length)| (range(*at, *length), WriterMarker::Dropped)).collect();
-            let view = View::new(extents, |start| corrupt.contains(&start), marked.clone(), None);
+            let view = View::new(extents, |start| corrupt.contains(&start), marked.iter().copied().collect(), None);
             let holds = |range: &&ByteRange| range.start() <= position && position < range.end();
             let good = ranges.iter().filter(|range| !corrupt.contains(&range.start())).find(holds);
             let bad = ranges.iter().filter(|range| corrupt.contains(&range.start())).any(|range| holds(&range));
@@ -230,7 +231,7 @@ mod tests {
             segments.sort_unstable();
             segments.dedup_by_key(|segment| segment.0);
             let extents = segments.iter().map(|(at, length)| info(*at, *length));
-            let view = View::new(extents, |_| false, Vec::new(), None);
+            let view = View::new(extents, |_| false, Markers::default(), None);
             let mut forwards = Vec::new();
             let mut position = 0;
             loop {

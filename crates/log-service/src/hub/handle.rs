@@ -11,7 +11,6 @@ use std::{
 
 use relay_protocol::{
     capability::StreamUuid, name::Namespace, range::ByteRange, time::UnixMillis,
-    write::WriterMarker,
 };
 use tokio::{
     sync::{Notify, oneshot, watch},
@@ -23,7 +22,10 @@ use crate::{
     clock,
     segment::{self, Corrupt, Segment},
     store::{Failure, StoreError, layout::StreamKeys},
-    stream::{EndRecord, HOLD_ALONE, HOLD_FOLLOWED, Moment, SegmentIndex, Stream, Verdict, Waiter},
+    stream::{
+        EndRecord, HOLD_ALONE, HOLD_FOLLOWED, Markers, Moment, SegmentIndex, Stream, Verdict,
+        Waiter,
+    },
 };
 
 /// One open stream. Never two for the same stream in one process.
@@ -60,8 +62,8 @@ pub(super) struct State {
 pub struct Snapshot {
     /// The segments, by their start.
     pub segments: SegmentIndex,
-    /// What the writer said of ranges, by their start. Bytes that are stored win over a marker.
-    pub markers: Arc<Vec<(ByteRange, WriterMarker)>>,
+    /// What the writer said of ranges. Bytes that are stored win over a marker.
+    pub markers: Markers,
     /// First byte that is neither stored nor marked.
     pub durable_end: u64,
     /// How it ended; `None` while it is open.
@@ -132,7 +134,7 @@ impl StreamHandle {
         let state = self.lock();
         Snapshot {
             segments: state.stream.index().clone(),
-            markers: Arc::clone(state.stream.markers()),
+            markers: state.stream.markers().clone(),
             durable_end: state.stream.durable_end(),
             end: state.stream.end(),
             created: self.meta.created,

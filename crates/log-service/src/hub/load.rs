@@ -191,13 +191,14 @@ impl StreamHandle {
         Ok(new)
     }
 
-    /// The markers in the store, made durable like segments.
+    /// The markers in the store that say anything new, made durable like segments.
     async fn markers(&self) -> Result<Vec<(ByteRange, WriterMarker)>, StoreError> {
         let folder = self.keys.markers();
         let found = self.shared.store.list(&folder).await?;
-        let found: Vec<_> = found.iter().filter_map(layout::parse_marker).collect();
-        let known = Arc::clone(self.lock().stream.markers());
-        if found.iter().any(|marker| known.binary_search(marker).is_err()) {
+        let known = self.lock().stream.markers().clone();
+        let found = found.iter().filter_map(layout::parse_marker);
+        let found: Vec<_> = found.filter(|(range, kind)| !known.covers(*range, *kind)).collect();
+        if !found.is_empty() {
             self.shared.store.confirm_folder(&folder).await?;
         }
         Ok(found)

@@ -250,7 +250,7 @@ impl StreamHandle {
     pub async fn mark(&self, range: ByteRange, marker: WriterMarker) -> Result<u64, WriteError> {
         {
             let state = self.lock();
-            if state.stream.markers().binary_search(&(range, marker)).is_ok() {
+            if state.stream.markers().covers(range, marker) {
                 return Ok(0);
             }
             if state.stream.mode() == Some(Mode::Appended) {

@@ -1,11 +1,8 @@
 //! The segments of a stream, by their start.
 
-use std::sync::Arc;
-
 use relay_protocol::{limit::MAX_SEGMENT_BYTES, range::ByteRange, time::UnixMillis};
 
-/// Segments of one block. A commit copies at most one block and one pointer per block.
-const BLOCK: usize = 256;
+use super::blocks::{Blocks, Placed};
 
 /// What the index knows of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,56 +39,48 @@ impl SegmentInfo {
     }
 }
 
+impl Placed for SegmentInfo {
+    fn start(&self) -> u64 {
+        self.start
+    }
+}
+
 /// The segments of a stream, by their start. Clones are cheap and do not change.
 ///
 /// Segments of several processes may overlap: a byte then belongs to the one that begins first.
 #[derive(Clone, Debug, Default)]
 pub struct SegmentIndex {
-    /// None is empty; their segments rise through all of them.
-    blocks: Arc<Vec<Arc<Vec<SegmentInfo>>>>,
-    length: usize,
+    segments: Blocks<SegmentInfo>,
 }
 
 impl SegmentIndex {
     /// Adds a segment. A segment with the same start stays and the new one is ignored.
     pub fn insert(&mut self, segment: SegmentInfo) {
-        let blocks = Arc::make_mut(&mut self.blocks);
-        let after = blocks.partition_point(|block| block[0].start <= segment.start);
-        let Some(block) = blocks.get_mut(after.saturating_sub(1)) else {
-            blocks.push(Arc::new(vec![segment]));
-            self.length = 1;
-            return;
-        };
-        let block = Arc::make_mut(block);
-        let Err(at) = block.binary_search_by_key(&segment.start, |segment| segment.start) else {
-            return;
-        };
-        block.insert(at, segment);
-        self.length += 1;
-        if block.len() > BLOCK {
-            // A log grows at its end: leave full blocks behind there, halves elsewhere.
-            let keep = if at + 1 == block.len() { BLOCK } else { BLOCK / 2 };
-            let rest = block.split_off(keep);
-            blocks.insert(after.max(1), Arc::new(rest));
-        }
+        self.segments.insert(segment);
     }
 
     /// Number of segments.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.length
+        self.segments.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.length == 0
+        self.segments.is_empty()
+    }
+
+    /// Whether nothing was added since one was cloned from the other.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.segments.is_same(&other.segments)
     }
 
     /// The segment with this start.
     #[must_use]
     pub fn get(&self, start: u64) -> Option<SegmentInfo> {
-        self.from(start).next().filter(|segment| segment.start == start)
+        self.segments.until(start).filter(|segment| segment.start == start)
     }
 
     /// The segment that shows the byte at `offset`: of those that hold it, the one that begins first.
@@ -102,13 +91,7 @@ impl SegmentIndex {
 
     /// All segments that begin at `start` or later, in order.
     pub fn from(&self, start: u64) -> impl Iterator<Item = SegmentInfo> + '_ {
-        let block = self.blocks.partition_point(|block| block[0].start <= start).saturating_sub(1);
-        self.blocks
-            .get(block..)
-            .unwrap_or_default()
-            .iter()
-            .flat_map(|block| block.iter().copied())
-            .skip_while(move |segment| segment.start < start)
+        self.segments.from(start)
     }
 
     /// All segments that hold a byte of `range`, in order.
@@ -121,13 +104,13 @@ impl SegmentIndex {
     /// All segments, in order.
     #[must_use]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = SegmentInfo> + '_ {
-        self.blocks.iter().flat_map(|block| block.iter().copied())
+        self.segments.iter()
     }
 
     /// The segment that begins last.
     #[must_use]
     pub fn last(&self) -> Option<SegmentInfo> {
-        self.blocks.last().and_then(|block| block.last()).copied()
+        self.segments.last()
     }
 }
 
@@ -169,17 +152,5 @@ mod tests {
                 prop_assert!(index.from(offset).eq(oracle.range(offset..).map(|one| *one.1)));
             }
         }
-    }
-
-    #[test]
-    fn a_long_log_costs_little_to_snapshot_and_to_extend() {
-        let mut index = SegmentIndex::default();
-        for start in 0..100_000 {
-            let snapshot = index.clone();
-            index.insert(info(start, 1));
-            assert_eq!(snapshot.len() as u64, start);
-        }
-        assert_eq!(index.at(99_999), Some(info(99_999, 1)));
-        assert_eq!(index.blocks.len(), 100_000_usize.div_ceil(256));
     }
 }

@@ -97,10 +97,20 @@ struct Compared {
 
 impl Stored {
     pub(super) fn new(snapshot: Snapshot, corrupt: BTreeSet<u64>) -> Self {
-        let segments = snapshot.segments.iter();
-        let markers = snapshot.markers.to_vec();
-        let view = View::new(segments, |start| corrupt.contains(&start), markers, snapshot.end);
+        let Snapshot { segments, markers, end, .. } = &snapshot;
+        let is_corrupt = |start| corrupt.contains(&start);
+        let view = View::new(segments.iter(), is_corrupt, markers.clone(), *end);
         Self { snapshot, view, corrupt }
+    }
+
+    /// Takes a newer state. Where no segment is new it costs little: markers may come by thousands.
+    fn renew(&mut self, snapshot: Snapshot) {
+        if snapshot.segments.is_same(&self.snapshot.segments) {
+            self.view.renew(snapshot.markers.clone(), snapshot.end);
+            self.snapshot = snapshot;
+        } else {
+            *self = Self::new(snapshot, std::mem::take(&mut self.corrupt));
+        }
     }
 }
 
@@ -238,8 +248,7 @@ impl Lane {
         let changed = self.has_changed();
         if changed {
             self.changes.mark_unchanged();
-            let corrupt = std::mem::take(&mut self.stored.corrupt);
-            self.stored = Stored::new(self.handle.snapshot(), corrupt);
+            self.stored.renew(self.handle.snapshot());
         }
         Ok(changed)
     }
