@@ -9,9 +9,7 @@ use std::{
     time::Duration,
 };
 
-use relay_protocol::{
-    capability::StreamUuid, name::Namespace, range::ByteRange, time::UnixMillis,
-};
+use relay_protocol::{capability::StreamUuid, name::Namespace, range::ByteRange, time::UnixMillis};
 use tokio::{
     sync::{Notify, oneshot, watch},
     time::Instant,

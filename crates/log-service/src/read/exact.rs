@@ -100,7 +100,12 @@ mod tests {
             exit: None,
             at: UnixMillis(0),
         });
-        View::new(segments.iter().map(|(at, length)| info(*at, *length)), |_| false, markers.into_iter().collect(), end)
+        View::new(
+            segments.iter().map(|(at, length)| info(*at, *length)),
+            |_| false,
+            markers.into_iter().collect(),
+            end,
+        )
     }
 
     fn from(first: u64, last: Option<u64>) -> Asked {

@@ -104,7 +104,7 @@ impl Stored {
     }
 
     /// Takes a newer state. Where no segment is new it costs little: markers may come by thousands.
-    fn renew(&mut self, snapshot: Snapshot) {
+    pub(super) fn renew(&mut self, snapshot: Snapshot) {
         if snapshot.segments.is_same(&self.snapshot.segments) {
             self.view.renew(snapshot.markers.clone(), snapshot.end);
             self.snapshot = snapshot;

@@ -268,7 +268,7 @@ impl ExactBytes {
             }
         }
         self.changes.mark_unchanged();
-        self.stored = Stored::new(self.handle.snapshot(), BTreeSet::new());
+        self.stored.renew(self.handle.snapshot());
         Ok(())
     }
 }
