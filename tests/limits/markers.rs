@@ -1,38 +1,53 @@
 //! Floods of markers.
 
 use std::{
-    io::{BufRead, BufReader},
-    net::Shutdown,
-    thread,
+    fmt,
+    net::{Shutdown, TcpStream},
+    ops::Range,
+    thread::{self, JoinHandle},
     time::{Duration, SystemTime},
 };
 
 use relay_tests::program::is_long_run;
 use serde_json::{Value, json};
 
-use super::lab::{Lab, Stream};
+use super::{
+    http::{Answer, PATIENCE},
+    lab::{Lab, Stream},
+};
+
+/// What the service may use at most.
+const MOST: u64 = 256 << 20;
+/// Readers that follow a flood.
+const READERS: usize = 4;
 
 /// The first and the last byte of a marker, by its number.
-type Range = fn(u64) -> (u64, u64);
+type Place = fn(u64) -> (u64, u64);
 
-const FLOODS: [(&str, Range); 4] = [
-    ("adjacent", |n| (n * 10, n * 10 + 9)),
-    ("overlapping", |n| (n * 10, n * 10 + 99)),
+/// Those that leave no hole.
+const DENSE: [(&str, Place); 2] =
+    [("adjacent", |n| (n * 10, n * 10 + 9)), ("overlapping", |n| (n * 10, n * 10 + 99))];
+/// Those that begin with one.
+const SPARSE: [(&str, Place); 2] = [
     ("falling", |n| ((1 << 40) - n * 10, (1 << 40) - n * 10 + 4)),
     ("nested", |n| ((n.wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 8, (1 << 57) + n)),
 ];
 
 /// What a flood cost.
-#[derive(Debug)]
-#[expect(dead_code, reason = "shown to whoever runs the test")]
 struct Cost {
     took: Duration,
     /// Processor time of the service.
     service: Duration,
 }
 
+impl fmt::Display for Cost {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:.1?} with {:.1?} of the service", self.took, self.service)
+    }
+}
+
 /// Sends markers on a few connections at once.
-fn flood(lab: &Lab, stream: &Stream, numbers: std::ops::Range<u64>, range: Range) -> Cost {
+fn flood(lab: &Lab, stream: &Stream, numbers: Range<u64>, place: Place) -> Cost {
     let (begun, used) = (SystemTime::now(), lab.processor());
     thread::scope(|scope| {
         for lane in 0..8 {
@@ -40,7 +55,7 @@ fn flood(lab: &Lab, stream: &Stream, numbers: std::ops::Range<u64>, range: Range
             scope.spawn(move || {
                 let mut connection = stream.connect();
                 for number in numbers.skip(lane).step_by(8) {
-                    let (first, last) = range(number);
+                    let (first, last) = place(number);
                     assert_eq!(stream.mark_on(&mut connection, first, last).status, 202);
                 }
             });
@@ -49,18 +64,25 @@ fn flood(lab: &Lab, stream: &Stream, numbers: std::ops::Range<u64>, range: Range
     Cost { took: begun.elapsed().unwrap(), service: lab.processor() - used }
 }
 
+/// Sends all markers of a flood, which cost no more behind many others than before them.
+fn flood_evenly(lab: &Lab, stream: &Stream, name: &str, place: Place) -> u64 {
+    let half = if is_long_run() { 12_500 } else { 200 };
+    let [first, second] = [0..half, half..2 * half].map(|part| flood(lab, stream, part, place));
+    println!("{half} markers, {name}: {first}; as many again: {second}");
+    let most = first.service * 3 + Duration::from_secs(3);
+    assert!(second.service < most, "{name}: {first}, then {second}");
+    2 * half
+}
+
 #[test]
 fn a_flood_of_markers_costs_as_much_at_its_end_as_at_its_beginning() {
     let lab = Lab::new();
-    let half = if is_long_run() { 12_500 } else { 200 };
     let other = lab.stream("other");
     let before = lab.memory("VmRSS");
-    for (name, range) in FLOODS {
+    for (name, place) in DENSE.into_iter().chain(SPARSE) {
         let stream = lab.stream(name);
-        let [first, second] =
-            [0..half, half..2 * half].map(|part| flood(&lab, &stream, part, range));
-        let again = flood(&lab, &stream, 0..2 * half, range);
-        println!("{half} markers, {name}: {first:?}, then {second:?}, all again {again:?}");
+        let count = flood_evenly(&lab, &stream, name, place);
+        println!("all of them repeated: {}", flood(&lab, &stream, 0..count, place));
         assert_eq!(other.patch(other.head().0, b"x"), 202);
         let (end, gaps) = stream.head();
         assert!(gaps.split(',').count() <= 16, "{end} {gaps}");
@@ -68,53 +90,67 @@ fn a_flood_of_markers_costs_as_much_at_its_end_as_at_its_beginning() {
     let more = lab.memory("VmRSS").saturating_sub(before);
     println!("{} KiB more", more >> 10);
     assert!(more < 64 << 20, "{more} bytes more");
+    assert!(lab.peak() < MOST, "{} bytes", lab.peak());
 }
 
-#[test]
-fn readers_that_follow_a_flood_of_markers_see_each_byte_once() {
-    let lab = Lab::new();
-    let half = if is_long_run() { 12_500 } else { 200 };
-    for (name, range) in FLOODS {
-        let stream = lab.stream(name);
-        let followers: Vec<_> = (0..4).map(|_| follow(&lab, name)).collect();
-        let sockets: Vec<_> =
-            followers.iter().map(|reader| reader.get_ref().try_clone().unwrap()).collect();
-        let readers: Vec<_> =
-            followers.into_iter().map(|reader| thread::spawn(|| shown(reader))).collect();
-        let [first, second] =
-            [0..half, half..2 * half].map(|part| flood(&lab, &stream, part, range));
-        println!("{half} markers, {name}, followed: {first:?}, then {second:?}");
-        let last = json!({ "length": stream.head().0, "reason": "eof" });
-        drop((
-            last,
-            sockets.iter().map(|socket| socket.shutdown(Shutdown::Both)).collect::<Vec<_>>(),
-        ));
-        for reader in readers {
-            println!("{:?}", reader.join().unwrap());
-        }
-    }
-    println!("{} KiB at most", lab.peak() >> 10);
-}
-
-fn follow(lab: &Lab, pod: &str) -> BufReader<std::net::TcpStream> {
+/// A reader that follows: its socket, and what it is answered.
+fn follow(lab: &Lab, pod: &str) -> (TcpStream, JoinHandle<Option<Answer>>) {
     let mut connection = lab.connect();
     let path = format!("/api/namespaces/local/pods/{pod}/logs?follow=true");
     let head =
         format!("GET {path} HTTP/1.1\r\nhost: relay\r\naccept: application/x-ndjson\r\n\r\n");
     connection.send(head.as_bytes());
-    BufReader::new(connection.stream)
+    let socket = connection.stream.try_clone().unwrap();
+    socket.set_read_timeout(Some(PATIENCE * 10)).unwrap();
+    (socket, thread::spawn(move || connection.answer()))
 }
 
-/// Number of records, and the position after the last.
-fn shown(reader: BufReader<std::net::TcpStream>) -> (usize, u64) {
-    let (mut count, mut at) = (0, 0);
-    for line in reader.lines().map_while(Result::ok) {
-        let Ok(Value::Object(record)) = serde_json::from_str(&line) else { continue };
-        assert_eq!(record["offset"], at, "{line}");
+/// Position after the last record, of which each begins where the one before ends.
+fn shown(answer: &Answer) -> u64 {
+    let mut at = 0;
+    for line in answer.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let record: Value = serde_json::from_slice(line).unwrap();
+        assert_eq!(record["offset"], at, "{record}");
         at += record["length"].as_u64().unwrap();
-        count += 1;
     }
-    (count, at)
+    at
+}
+
+#[test]
+fn readers_that_follow_a_flood_of_markers_see_each_byte_once() {
+    let lab = Lab::new();
+    for (name, place) in DENSE {
+        let stream = lab.stream(name);
+        let readers: Vec<_> = (0..READERS).map(|_| follow(&lab, name)).collect();
+        flood_evenly(&lab, &stream, name, place);
+        let length = stream.head().0;
+        let end = json!({ "length": length, "crc32c": "00000000", "reason": "eof" }).to_string();
+        let head = format!("POST {}/end HTTP/1.1\r\ncontent-type: application/json", stream.path);
+        assert_eq!(stream.connect().request(&head, end.as_bytes()).status, 202);
+        for (_socket, reader) in readers {
+            assert_eq!(shown(&reader.join().unwrap().unwrap()), length, "{name}");
+        }
+        // What touches is shown as one to who comes later: a marker and the end.
+        let later = lab.get(&format!("/api/namespaces/local/pods/{name}/logs?format=ndjson"));
+        assert_eq!(later.body.split(|byte| *byte == b'\n').count(), 3, "{name}");
+    }
+    assert!(lab.peak() < MOST, "{} bytes", lab.peak());
+}
+
+#[test]
+fn readers_that_wait_before_a_flood_of_markers_cost_little() {
+    let lab = Lab::new();
+    for (name, place) in SPARSE {
+        let stream = lab.stream(name);
+        let readers: Vec<_> = (0..READERS).map(|_| follow(&lab, name)).collect();
+        flood_evenly(&lab, &stream, name, place);
+        for (socket, reader) in readers {
+            socket.shutdown(Shutdown::Both).unwrap();
+            reader.join().unwrap();
+        }
+    }
+    println!("{} KiB at most", lab.peak() >> 10);
+    assert!(lab.peak() < MOST, "{} bytes", lab.peak());
 }
 
 #[test]
@@ -122,7 +158,7 @@ fn one_request_marks_one_range() {
     let lab = Lab::new();
     let stream = lab.stream("p");
     let head = format!("POST {}/markers HTTP/1.1\r\ncontent-type: application/json", stream.path);
-    let mark = |range: serde_json::Value, markers: Vec<&str>| {
+    let mark = |range: Value, markers: Vec<&str>| {
         let body = json!({ "range": range, "markers": markers }).to_string();
         stream.connect().request(&head, body.as_bytes()).status
     };
