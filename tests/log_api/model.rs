@@ -20,9 +20,9 @@ on_every_store! {
 const CELLS: usize = 48;
 /// Cases that run at the same time, since most of each is waiting.
 const THREADS: usize = 4;
-/// Cases on one store. The emulator of a bucket looks at all its objects for each request, so many
+/// Cases on one store. The emulator of a bucket looks at all objects in it for each request, so many
 /// cases need many buckets.
-const BATCH: u32 = 200;
+const BATCH: u32 = 25;
 /// Longest short form, for one store on a machine that does much else.
 const SHORT: Duration = Duration::from_secs(15);
 
@@ -269,35 +269,30 @@ fn read_back(lab: &Lab<'_>, pod: &str, model: &Model, length: usize) -> Result<(
 
 fn writes_in_any_order_end_as_the_model_says(store: &Store) {
     let (long, begun, tried) = (is_long_run(), SystemTime::now(), AtomicUsize::new(0));
-    let batches = if long { 50 } else { 2 };
-    for _ in 0..batches {
-        let store = store.another();
-        let lab = Lab::on(&store);
-        thread::scope(|scope| {
-            for _ in 0..THREADS {
-                let (lab, tried) = (&lab, &tried);
-                let until = (!long).then_some(begun + SHORT);
-                scope.spawn(move || try_some(lab, tried, until));
-            }
-        });
-    }
+    let batches = if long { 100 } else { 4 };
+    let until = (!long).then_some(begun + SHORT);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            let tried = &tried;
+            scope
+                .spawn(move || (0..batches).for_each(|_| try_some(&store.another(), tried, until)));
+        }
+    });
     let tried = tried.load(Ordering::Relaxed);
     assert!(tried > 20, "only {tried} cases in {SHORT:?}");
 }
 
-/// Tries the share of a thread, each case with a pod of its own.
-fn try_some(lab: &Lab<'_>, tried: &AtomicUsize, until: Option<SystemTime>) {
-    let config = ProptestConfig {
-        cases: BATCH / u32::try_from(THREADS).unwrap(),
-        source_file: Some(file!()),
-        ..ProptestConfig::default()
-    };
+/// Tries a batch of cases, each with a pod of its own.
+fn try_some(store: &Store, tried: &AtomicUsize, until: Option<SystemTime>) {
+    let lab = Lab::on(store);
+    let config =
+        ProptestConfig { cases: BATCH, source_file: Some(file!()), ..ProptestConfig::default() };
     let tested = TestRunner::new(config).run(&case(), |case| {
         if until.is_some_and(|until| SystemTime::now() > until) {
             return Ok(());
         }
         let pod = format!("p{}", tried.fetch_add(1, Ordering::Relaxed));
-        run(lab, &pod, &case)
+        run(&lab, &pod, &case)
     });
     tested.map_err(|error| anyhow::anyhow!("{error}")).unwrap();
 }

@@ -168,7 +168,9 @@ fn survive(kills: usize, replicas: usize) {
     fleet.services.iter_mut().for_each(Service::kill_9);
     fleet.services.iter_mut().for_each(Service::restart);
     for at in 0..replicas {
-        journal.iter().for_each(|streams| streams.check_whole(&fleet, at, "after all kills"));
+        for streams in &journal {
+            streams.check_whole(&fleet, at, "after all kills");
+        }
     }
 }
 
