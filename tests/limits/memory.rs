@@ -182,7 +182,7 @@ fn readers_that_take_nothing_cost_little() {
             let peak = lab.peak();
             std::mem::replace(&mut last, peak) == peak
         });
-        let more = lab.peak() - before;
+        let more = lab.peak().saturating_sub(before);
         println!("{readers} stalled readers of {accept}: {} KiB more", more >> 10);
         // Beside what each costs: 16 reads at once, of 3 MiB each, and the cache of 32 MiB.
         assert!(more < (readers << 20) + (80 << 20), "{more} bytes more");
