@@ -129,8 +129,13 @@ fn unzstd(encoded: &[u8], mut into: Vec<u8>, limit: usize) -> Result<Vec<u8>, De
 }
 
 fn append(into: &mut Vec<u8>, decoded: &[u8], limit: usize) -> Result<(), DecodeError> {
-    if into.len() + decoded.len() > limit {
+    let needed = into.len() + decoded.len();
+    if needed > limit {
         return Err(DecodeError::TooLong);
+    }
+    if needed > into.capacity() {
+        // By doubling, the rooms that were too small would take as much again as the last.
+        into.reserve_exact((needed * 4).min(limit) - into.len());
     }
     into.extend_from_slice(decoded);
     Ok(())
