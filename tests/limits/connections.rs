@@ -5,6 +5,7 @@ use std::{
     net::TcpStream,
     path::Path,
     process::Command,
+    sync::{Barrier, Mutex},
     thread,
     time::{Duration, SystemTime},
 };
@@ -147,23 +148,30 @@ fn slow_clients_are_closed_and_slow_down_nobody() {
     let (crowd, samples) = if is_long_run() { (10_000, 1_000) } else { (1_000, 100) };
     writes(&healthy, 20);
     let before = writes(&healthy, samples);
-    let mut clients: Vec<Client> = Vec::new();
-    for (number, kind) in KINDS.iter().cycle().take(crowd).enumerate() {
-        clients.push(Client::open(*kind, &slow, lab.address()));
-        if number.is_multiple_of(500) {
-            clients.iter_mut().for_each(Client::tick);
-        }
-    }
+    // Looked at all the while: a connection may have to wait seconds for the next to be opened.
+    let (clients, all_are_open) = (Mutex::new(Vec::new()), Barrier::new(2));
     let during = thread::scope(|scope| {
-        let measuring = scope.spawn(|| writes(&healthy, samples));
+        scope.spawn(|| {
+            for kind in KINDS.iter().cycle().take(crowd) {
+                let client = Client::open(*kind, &slow, lab.address());
+                clients.lock().unwrap().push(client);
+            }
+            all_are_open.wait();
+        });
+        let measuring = scope.spawn(|| {
+            all_are_open.wait();
+            writes(&healthy, samples)
+        });
         let impatient = |client: &Client| client.kind != Slow::Reader && client.closed.is_none();
         eventually(Duration::from_secs(90), "the slow ones are closed", || {
+            thread::park_timeout(Duration::from_millis(250));
+            let mut clients = clients.lock().unwrap();
             clients.iter_mut().for_each(Client::tick);
-            thread::park_timeout(Duration::from_millis(500));
-            !clients.iter().any(impatient)
+            clients.len() == crowd && !clients.iter().any(impatient)
         });
         measuring.join().unwrap()
     });
+    let clients = clients.into_inner().unwrap();
     for kind in KINDS {
         let closed = clients.iter().filter(|client| client.kind == kind);
         let last = closed.clone().filter_map(|client| client.closed).max();
