@@ -5,10 +5,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// Bytes that the process may hold: a thousand writers at the entrypoint's 512 KiB would need five
+/// Bytes that the process may hold: a thousand writers at the entrypoint's 512 KiB would need six
 /// times as much, so some are told to wait. With all that comes beside, buffers of connections, commits
 /// on their way and the cache, the process stays within 256 MiB.
-pub const BUDGET_BYTES: u64 = 96 << 20;
+pub const BUDGET_BYTES: u64 = 80 << 20;
 /// From here on streams commit without waiting for more.
 pub const PRESSURE_BYTES: u64 = BUDGET_BYTES / 2;
 /// What a request costs beside its bytes, so that many tiny ones are counted too.

@@ -43,13 +43,13 @@ fn with_too_much_in_memory_writers_are_told_when_to_come_again() {
     let service = Service::in_memory();
     let (many, one) = (Writer::new(&service), Writer::new(&service));
     let stalled: Vec<TcpStream> = std::thread::scope(|scope| {
-        // A request costs 1 KiB beside its bytes: 24 of 4 MiB would be one too many.
+        // A request costs 1 KiB beside its bytes: 20 of 4 MiB would be one too many.
         let (many, service) = (&many, &service);
         let begin = |_| scope.spawn(|| stalled(many, service, 4 << 20, (4 << 20) - (4 << 10)));
-        let tasks: Vec<_> = (0..24).map(begin).collect();
+        let tasks: Vec<_> = (0..20).map(begin).collect();
         tasks.into_iter().map(|task| task.join().unwrap()).collect()
     });
-    let full = (96 << 20) - (75 << 10);
+    let full = (80 << 20) - (75 << 10);
     eventually(Duration::from_secs(20), "all is held", || metric(&service, "held_bytes") > full);
     let refused = one.patch("bytes 0-99999/*", &vec![0; 100_000]);
     assert_eq!((refused.status, refused.header("retry-after")), (429, "1"));
