@@ -146,9 +146,6 @@ fn into_cat(command: &Command) -> Command {
     let mut shell = Command::new("bash");
     shell.args(["-c", "set -o pipefail; \"$@\" 2> /dev/null | cat > /dev/null", "bash"]);
     shell.arg(command.get_program()).args(command.get_args());
-    if let Some(folder) = command.get_current_dir() {
-        shell.current_dir(folder);
-    }
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => shell.env(name, value),

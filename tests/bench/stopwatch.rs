@@ -133,6 +133,8 @@ impl Stopwatch {
         let words = self.measuring(name);
         let mut measured = Command::new(&words[0]);
         measured.args(&words[1..]).arg(command.get_program()).args(command.get_args());
+        // Tekton's entrypoint leaves files where it runs.
+        measured.current_dir(&self.folder);
         for (variable, value) in command.get_envs() {
             match value {
                 Some(value) => measured.env(variable, value),

@@ -122,10 +122,6 @@ impl Wrapper {
             command.env_remove(name);
         }
         command.args(&self.options);
-        if let Some(folder) = self.left_behind.as_deref().and_then(Path::parent) {
-            // It leaves more, in the folder that it runs in.
-            command.current_dir(folder);
-        }
         match self.form {
             Form::DashesBehindFirst => command.arg(first).arg("--"),
             Form::Dashes | Form::Bare => command.arg("--").arg(first),
