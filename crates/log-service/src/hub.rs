@@ -54,9 +54,9 @@ const MAX_COMMITS: usize = 16;
 /// Segments that are read and decoded at once, each with 3 MiB and a thread: 16 with 50 ms of
 /// latency are 320 MiB/s. Without a bound, readers grow a thread each, and memory with them.
 const MAX_READS: usize = 16;
-/// Bytes of segments that were read or stored last: a minute of a follower's stream, or 32 of
+/// Bytes of segments that were read or stored last: a minute of a follower's stream, or 24 of
 /// the largest segments.
-const CACHE_BYTES: usize = 32 << 20;
+const CACHE_BYTES: usize = 24 << 20;
 
 /// All open streams, and the index of those that are not.
 #[derive(Debug)]
