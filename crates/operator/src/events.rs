@@ -1,0 +1,1 @@
+//! Events that people see in `kubectl describe`.

@@ -1,0 +1,1 @@
+//! How a pod changes: pod JSON in, JSON patch out. Pure.

@@ -1,0 +1,1 @@
+//! One operator at a time writes: who that is stands in a Lease.

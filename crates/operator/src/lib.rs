@@ -1,0 +1,16 @@
+//! Wraps the pods of tenants with the entrypoint.
+//!
+//! Intent flows one way: a `Tenant` (`api`) is observed, a pure plan says what is missing, and it is
+//! applied (`tenant`); a pod that is created in a tenant's namespace comes to `webhook`, and
+//! `injection` (pure) says how it changes. `certificates` gives both sides of the webhook, and the
+//! log service, the means to trust each other.
+
+pub mod api;
+pub mod certificates;
+pub mod config;
+pub mod events;
+pub mod injection;
+pub mod leader;
+pub mod metrics;
+pub mod tenant;
+pub mod webhook;

@@ -1,0 +1,1 @@
+//! The HTTP side of the webhook: admission reviews in and out, over TLS.
