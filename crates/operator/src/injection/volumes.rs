@@ -1,0 +1,72 @@
+//! The volumes of wrapped pods.
+//!
+//! Written with the fields that the API server would fill in, so that they are found equal when the
+//! pod comes again.
+
+use serde_json::{Value, json};
+
+use super::{Facts, Sentence, Tools, patch::Patch};
+
+/// Holds the entrypoint.
+pub(super) const TOOLS: &str = "relay-tools";
+/// Holds what entrypoints keep beyond the life of a container.
+pub(super) const RUN: &str = "relay-run";
+/// Holds the token and the CA.
+pub(super) const IDENTITY: &str = "relay-identity";
+
+/// How claims with tools begin.
+const CLAIM_PREFIX: &str = "relay-tools-";
+/// A pod that writes more is evicted: Relay writes at most half of it.
+const RUN_SIZE: &str = "64Mi";
+/// How long a token is valid; the kubelet renews it at four fifths of that.
+const TOKEN_SECONDS: u32 = 3600;
+/// rw-r--r--, which is the default.
+const MODE: u32 = 0o644;
+
+/// Adds the volumes, or brings them up to date.
+pub(super) fn add(pod: &Value, facts: &Facts, patch: &mut Patch) {
+    let Facts { tools: Tools::Ready { claim, .. }, audience, .. } = facts else { return };
+    let token =
+        json!({ "audience": audience, "expirationSeconds": TOKEN_SECONDS, "path": "token" });
+    let items = json!([{ "key": "ca.crt", "path": "ca.crt" }]);
+    let ca = json!({ "name": "relay-ca", "items": items, "optional": true });
+    let sources = json!([{ "serviceAccountToken": token }, { "configMap": ca }]);
+    let wanted = vec![
+        json!({ "name": TOOLS, "persistentVolumeClaim": { "claimName": claim, "readOnly": true } }),
+        json!({ "name": RUN, "emptyDir": { "sizeLimit": RUN_SIZE } }),
+        json!({ "name": IDENTITY, "projected": { "defaultMode": MODE, "sources": sources } }),
+    ];
+    patch.merge("/spec/volumes", pod.pointer("/spec/volumes"), "name", wanted);
+}
+
+/// Says which volume of the user's has one of Relay's names. One that looks like Relay's, as in a
+/// copy of a wrapped pod, is Relay's.
+pub(super) fn taken(pod: &Value) -> Option<Sentence> {
+    let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array)?;
+    let foreign = volumes.iter().find_map(|volume| {
+        let name = volume.get("name")?.as_str()?;
+        let is_ours = match name {
+            TOOLS => is_tools(volume),
+            RUN => volume.get("emptyDir").is_some(),
+            IDENTITY => volume.get("projected").is_some(),
+            _ => true,
+        };
+        (!is_ours).then_some(name)
+    })?;
+    Some(Sentence(format!("the pod has a volume {foreign}, which is a name of Relay's: rename it")))
+}
+
+/// Whether a pod has the volumes that a wrapped container mounts.
+pub(super) fn are_there(pod: &Value) -> bool {
+    let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array);
+    let has = |name: &str, is_ours: fn(&Value) -> bool| {
+        let named = |volume: &&Value| volume.get("name").and_then(Value::as_str) == Some(name);
+        volumes.and_then(|volumes| volumes.iter().find(named)).is_some_and(is_ours)
+    };
+    has(TOOLS, is_tools) && has(IDENTITY, |volume| volume.get("projected").is_some())
+}
+
+fn is_tools(volume: &Value) -> bool {
+    let claim = volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str);
+    claim.is_some_and(|claim| claim.starts_with(CLAIM_PREFIX))
+}

@@ -1,0 +1,76 @@
+//! How one container changes.
+
+use serde_json::{Value, json};
+
+use super::{
+    ENTRYPOINT, Facts,
+    container::{Place, command, name},
+    mounts,
+    patch::Patch,
+};
+
+/// The variables that a wrapped container gets.
+pub const VARIABLES: [&str; 8] = [
+    "RELAY_LOG_URL",
+    "RELAY_TOKEN_FILE",
+    "RELAY_CA_FILE",
+    "RELAY_NAMESPACE",
+    "RELAY_POD",
+    "RELAY_CONTAINER",
+    "RELAY_BLOCK_MAX",
+    "RELAY_GRACE",
+];
+
+/// How long a job may be held up by a log service that does not answer.
+const JOB_BLOCK_MAX: &str = "60s";
+/// A service is not held up.
+const SERVICE_BLOCK_MAX: &str = "0";
+/// Kubernetes' own, in seconds, and the entrypoint's.
+const GRACE: u64 = 30;
+
+/// Wraps a container.
+pub(super) fn container(pod: &Value, place: Place<'_>, facts: &Facts, patch: &mut Patch) {
+    let command = command(place.container);
+    if command.first().and_then(Value::as_str) != Some(ENTRYPOINT) {
+        let args = place.get("args").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let words = [json!("--")].into_iter().chain(command.iter().chain(args).cloned());
+        patch.add(place.path("command"), json!([ENTRYPOINT]));
+        patch.add(place.path("args"), words.collect());
+    }
+    let variables = variables(pod, place.container, facts);
+    patch.merge(&place.path("env"), place.get("env"), "name", variables);
+    mounts::add(place, patch);
+}
+
+fn variables(pod: &Value, container: &Value, facts: &Facts) -> Vec<Value> {
+    let value = |name: &str, value: &str| json!({ "name": name, "value": value });
+    let field = |name: &str, path: &str| {
+        // The version is what the API server would fill in.
+        let field = json!({ "apiVersion": "v1", "fieldPath": path });
+        json!({ "name": name, "valueFrom": { "fieldRef": field } })
+    };
+    let [log_url, token_file, ca_file, namespace, pod_name, container_name, block_max, grace] =
+        VARIABLES;
+    let mut variables = vec![
+        value(log_url, &facts.log_url),
+        value(token_file, "/relay-identity/token"),
+        value(ca_file, "/relay-identity/ca.crt"),
+        field(namespace, "metadata.namespace"),
+        field(pod_name, "metadata.name"),
+        value(container_name, name(container)),
+        value(block_max, block_max_of(pod, container)),
+    ];
+    let seconds = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64);
+    if let Some(seconds) = seconds.filter(|seconds| *seconds != GRACE) {
+        variables.push(value(grace, &format!("{seconds}s")));
+    }
+    variables
+}
+
+/// A container that restarts whatever happens is a service, alone (a native sidecar) or with its pod.
+fn block_max_of(pod: &Value, container: &Value) -> &'static str {
+    let own = container.get("restartPolicy").and_then(Value::as_str);
+    let policy = own.or_else(|| pod.pointer("/spec/restartPolicy")?.as_str());
+    // Without a word it is Always.
+    if policy.is_none_or(|policy| policy == "Always") { SERVICE_BLOCK_MAX } else { JOB_BLOCK_MAX }
+}
