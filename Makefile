@@ -27,6 +27,27 @@ test-long: build ## Run every suite in its full length
 	RELAY_TEST_LONG=1 PROPTEST_CASES=20000 RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) test --workspace --locked
 	@scripts/planted
 
+# The driver of the cluster says on stdout only how clients find it: `eval "$(make cluster-up)"`.
+CLUSTER := $(CARGO) run --quiet --locked -p relay-tests --bin relay-cluster --
+
+.PHONY: cluster-up
+cluster-up: ## Start a Kubernetes node of this machine's own, and print its KUBECONFIG
+	@scripts/install cluster >&2
+	@$(CLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: ## Stop that node; nothing of it is left
+	@$(CLUSTER) down
+
+.PHONY: test-cluster
+test-cluster: ## Run the cluster's suite on a node for this run alone, or on RELAY_TEST_KUBECONFIG
+	@scripts/install cluster
+	@$(CLUSTER) run $(CARGO) test --locked -p relay-tests --test cluster
+
+.PHONY: bless
+bless: ## Write the golden files of the tests anew; then read the difference
+	RELAY_BLESS=1 $(CARGO) test --locked -p relay-operator --test injection
+
 .PHONY: bench
 bench: build ## Measure beside peers, in the same run (docs/benchmarks.md)
 	@scripts/install bench

@@ -1,6 +1,7 @@
 //! Harness of the black-box tests: real binaries, real sockets, real files.
 
 pub mod certificate;
+pub mod cluster;
 pub mod gcs;
 pub mod lab;
 pub mod measure;

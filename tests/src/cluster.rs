@@ -1,0 +1,169 @@
+//! A real Kubernetes for tests: one node on this machine, started by `relay-cluster` and stopped
+//! without a trace, or a cluster that somebody has already.
+//!
+//! A node is a process tree in namespaces of its own for mounts, network and processes. Nothing of
+//! the machine is changed but for one network link, which ends with the node, and one group of
+//! processes.
+
+pub mod certificates;
+pub mod cgroup;
+pub mod config;
+pub mod folder;
+pub mod image;
+pub mod namespace;
+pub mod network;
+pub mod node;
+pub mod parts;
+pub mod process;
+pub mod start;
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use folder::Folder;
+use process::output;
+
+/// The cluster that tests use.
+#[derive(Debug)]
+pub struct Cluster {
+    kubeconfig: PathBuf,
+    /// The node, if it is one of ours.
+    node: Option<Folder>,
+}
+
+impl Cluster {
+    /// The cluster of `RELAY_TEST_KUBECONFIG`, otherwise the node that `make cluster-up` started.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    #[must_use]
+    pub fn get() -> &'static Self {
+        static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+        CLUSTER.get_or_init(|| {
+            let own = || {
+                let folder = Folder::at(&config::folder()).ok()?;
+                start::init(&folder).map(|_| folder.kubeconfig())
+            };
+            let kubeconfig = config::given_kubeconfig().or_else(own);
+            let kubeconfig = kubeconfig
+                .expect("a cluster: run `make test-cluster`, or `make cluster-up` before");
+            let folder = kubeconfig.parent().and_then(|folder| Folder::at(folder).ok());
+            let node = folder.filter(|folder| start::init(folder).is_some());
+            let cluster = Self { kubeconfig, node };
+            cluster.load_shell();
+            cluster
+        })
+    }
+
+    /// Gives a cluster that is not one of ours the image that all tests use.
+    fn load_shell(&self) {
+        if self.node.is_none() && config::load_command().is_some() {
+            let folder = tempfile::tempdir().expect("a folder for the image");
+            let image = image::shell(folder.path()).expect("the image can be written");
+            self.load_image(&image, "dev.local/shell");
+        }
+    }
+
+    /// The node's folder, unless somebody else gave the cluster.
+    #[must_use]
+    pub fn node(&self) -> Option<&Folder> {
+        self.node.as_ref()
+    }
+
+    /// What a client finds the cluster by, as its administrator.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// `kubectl` for this cluster.
+    #[must_use]
+    pub fn kubectl(&self) -> Command {
+        self.command("kubectl")
+    }
+
+    /// `helm` for this cluster.
+    #[must_use]
+    pub fn helm(&self) -> Command {
+        self.command("helm")
+    }
+
+    /// A program of the node's, or of whoever gave the cluster.
+    fn command(&self, name: &str) -> Command {
+        let own = self.node.as_ref().map(|node| node.path("bin").join(name));
+        let mut command = Command::new(own.unwrap_or_else(|| name.into()));
+        command.env("KUBECONFIG", &self.kubeconfig);
+        if self.node.is_some() {
+            // No proxy finds a node of this machine.
+            command.env("NO_PROXY", "*");
+        }
+        command
+    }
+
+    /// What `kubectl` prints for these words, or what it said when it failed.
+    ///
+    /// # Errors
+    ///
+    /// If it fails.
+    pub fn ask(&self, words: &[&str]) -> anyhow::Result<String> {
+        output(self.kubectl().args(words))
+    }
+
+    /// Creates or changes what a manifest, YAML or JSON, describes.
+    ///
+    /// # Panics
+    ///
+    /// If the API server refuses it.
+    pub fn apply(&self, manifest: &str) {
+        feed(self.kubectl().args(["apply", "--filename", "-"]), manifest.as_bytes());
+    }
+
+    /// Loads an image into the cluster: an OCI layout, as a folder or in an archive. `repository` is
+    /// the name that it gets if its own index names only a tag.
+    ///
+    /// # Panics
+    ///
+    /// If the cluster is not one of ours and `RELAY_TEST_LOAD` does not say how, or loading fails.
+    pub fn load_image(&self, image: &Path, repository: &str) {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let archive = if image.is_dir() {
+            image::archive(image, &folder.path().join("image.tar")).expect("the image can be read")
+        } else {
+            image.to_owned()
+        };
+        let Some(node) = &self.node else {
+            let load = config::load_command();
+            let load = load.expect("RELAY_TEST_LOAD: the command that loads an image, such as `kind load image-archive`");
+            let mut words = load.split_whitespace();
+            let mut command = Command::new(words.next().expect("it is not empty"));
+            output(command.args(words).arg(archive)).expect("the image can be loaded");
+            return;
+        };
+        let process = start::init(node).expect("the node runs").to_string();
+        let mut import = Command::new("nsenter");
+        import
+            .args(["--target", &process, "--mount"])
+            .args(["--", "/run/relay/bin/ctr", "--namespace", "k8s.io", "images", "import"])
+            .args(["--base-name", repository, "-"]);
+        feed(&mut import, &std::fs::read(archive).expect("the archive can be read"));
+    }
+}
+
+/// Runs a command that reads these bytes and must succeed.
+fn feed(command: &mut Command, input: &[u8]) {
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("the program can be started");
+    // One that stops reading says why, which is shown below.
+    drop(child.stdin.take().expect("it is a pipe").write_all(input));
+    let ended = child.wait_with_output().expect("it can be waited for");
+    assert!(
+        ended.status.success(),
+        "{command:?} failed: {}",
+        String::from_utf8_lossy(&ended.stderr)
+    );
+}

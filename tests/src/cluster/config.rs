@@ -1,0 +1,35 @@
+//! What the environment says about the cluster.
+
+use std::{env, path::PathBuf};
+
+use crate::program::workspace;
+
+/// A cluster that somebody has already, by `RELAY_TEST_KUBECONFIG`.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
+pub fn given_kubeconfig() -> Option<PathBuf> {
+    env::var_os("RELAY_TEST_KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// How an image gets into that cluster, by `RELAY_TEST_LOAD`: a command whose last word will be the
+/// path of an archive, such as `kind load image-archive`.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
+pub fn load_command() -> Option<String> {
+    env::var("RELAY_TEST_LOAD").ok().filter(|command| !command.is_empty())
+}
+
+/// Whether namespaces outlive their tests, by `RELAY_KEEP`.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
+pub fn keeps_namespaces() -> bool {
+    env::var_os("RELAY_KEEP").is_some_and(|value| !value.is_empty())
+}
+
+/// Folder of the node that `make cluster-up` starts: `RELAY_CLUSTER_DIR`, otherwise `.relay/cluster`.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
+pub fn folder() -> PathBuf {
+    env::var_os("RELAY_CLUSTER_DIR")
+        .map_or_else(|| workspace().join(".relay/cluster"), PathBuf::from)
+}

@@ -1,0 +1,127 @@
+//! Small images for pods under test, written as the folders that OCI defines, without a registry.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::process::{output, run};
+
+/// An image with a shell, the small programs of busybox, and curl, on every node that the tests
+/// start. Debian's static busybox crashes where it looks up an address, as in `wget` and `nc`.
+pub const SHELL: &str = "dev.local/shell:1";
+/// The image of sandboxes.
+const PAUSE: &str = "dev.local/pause:1";
+/// Where Debian has the programs that go into images. These are linked statically,
+const BUSYBOX: &str = "/bin/busybox";
+const TINI: &str = "/usr/bin/tini-static";
+/// and this one is not.
+const CURL: &str = "/usr/bin/curl";
+
+/// Writes an image whose process waits for ever and reaps what comes to it. Returns its archive.
+///
+/// # Errors
+///
+/// If the programs are missing or the folder cannot be written.
+pub fn pause(folder: &Path) -> Result<PathBuf> {
+    let root = folder.join("images/pause.root");
+    fs::create_dir_all(&root)?;
+    for program in [BUSYBOX, TINI] {
+        copy(Path::new(program), &root)?;
+    }
+    write(&root, PAUSE, &["/tini-static", "--", "/busybox", "sleep", "2147483647"])
+}
+
+/// Writes the image [`SHELL`]. Returns its archive.
+///
+/// # Errors
+///
+/// If the programs are missing or the folder cannot be written.
+pub fn shell(folder: &Path) -> Result<PathBuf> {
+    let root = folder.join("images/shell.root");
+    for name in ["bin", "etc", "tmp"] {
+        fs::create_dir_all(root.join(name))?;
+    }
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n")?;
+    copy(Path::new(BUSYBOX), &root.join("bin"))?;
+    copy(Path::new(CURL), &root.join("bin"))?;
+    copy_libraries(CURL, &root)?;
+    let names = output(Command::new(BUSYBOX).arg("--list"))?;
+    for name in names.lines().filter(|name| *name != "busybox") {
+        symlink("busybox", root.join("bin").join(name))?;
+    }
+    write(&root, SHELL, &["/bin/sh"])
+}
+
+/// Copies what a program is linked with to the same places.
+fn copy_libraries(program: &str, root: &Path) -> Result<()> {
+    let libraries = output(Command::new("ldd").arg(program))?;
+    for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
+        let library = Path::new(library);
+        let folder = library.parent().and_then(|folder| folder.strip_prefix("/").ok());
+        let folder = root.join(folder.context("a library is in a folder")?);
+        fs::create_dir_all(&folder)?;
+        copy(library, &folder)?;
+    }
+    Ok(())
+}
+
+fn copy(program: &Path, folder: &Path) -> Result<()> {
+    let name = program.file_name().context("a program has a name")?;
+    let copied = fs::copy(program, folder.join(name));
+    copied.with_context(|| {
+        format!("{} is missing: run `scripts/install cluster`", program.display())
+    })?;
+    Ok(())
+}
+
+/// Writes an image of one layer, the folder `root`, as an archive beside it.
+fn write(root: &Path, name: &str, command: &[&str]) -> Result<PathBuf> {
+    let image = root.with_extension("oci");
+    fs::create_dir_all(image.join("blobs/sha256"))?;
+    let layer = archive(root, &root.with_extension("layer"))?;
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let layer = add(&image, &fs::read(layer)?, "application/vnd.oci.image.layer.v1.tar")?;
+    let config = json!({
+        "architecture": architecture, "os": "linux",
+        "config": { "Env": ["PATH=/bin"], "Cmd": command, "WorkingDir": "/" },
+        "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
+    });
+    let config =
+        add(&image, &serde_json::to_vec(&config)?, "application/vnd.oci.image.config.v1+json")?;
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let manifest =
+        json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer] });
+    let mut manifest = add(&image, &serde_json::to_vec(&manifest)?, kind)?;
+    manifest["annotations"] = json!({ "io.containerd.image.name": name });
+    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
+    fs::write(image.join("index.json"), serde_json::to_vec(&index)?)?;
+    fs::write(image.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    archive(&image, &root.with_extension("tar"))
+}
+
+/// Adds a blob to an image and returns how it is named in others.
+fn add(image: &Path, blob: &[u8], kind: &str) -> Result<Value> {
+    let digest: String = Sha256::digest(blob).iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::File::create(image.join("blobs/sha256").join(&digest))?.write_all(blob)?;
+    Ok(json!({ "mediaType": kind, "digest": format!("sha256:{digest}"), "size": blob.len() }))
+}
+
+/// Writes a folder's content to an archive, the same bytes for the same content.
+///
+/// # Errors
+///
+/// If it cannot be read or written.
+pub fn archive(folder: &Path, to: &Path) -> Result<PathBuf> {
+    let flags = ["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0"];
+    run(Command::new("tar").args(flags).arg("-C").arg(folder).arg("-cf").arg(to).arg("."))?;
+    Ok(to.to_owned())
+}
