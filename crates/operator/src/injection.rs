@@ -29,6 +29,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::api::v1beta1::{InjectionMode, WithoutCommand};
+
 pub use patch::Patch;
 pub use pod::LeftAlone;
 pub use wrap::VARIABLES;
@@ -55,23 +57,16 @@ const MAX_NAMED: usize = 8;
 /// What is known about the tenant in whose namespace a pod is created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// What happens to what cannot be wrapped.
-    pub policy: Policy,
+    /// What happens to a pod that cannot be wrapped.
+    pub mode: InjectionMode,
+    /// What happens to one with a container that has no command.
+    pub without_command: WithoutCommand,
     /// What wrapped containers mount.
     pub tools: Tools,
     /// Address of the log service.
     pub log_url: String,
     /// Whom tokens are for.
     pub audience: String,
-}
-
-/// What happens to what cannot be wrapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Policy {
-    /// The pod is denied.
-    Required,
-    /// It runs without Relay, with a warning.
-    Enabled,
 }
 
 /// What wrapped containers mount.
@@ -218,7 +213,7 @@ impl<'pod> Verdicts<'pod> {
         }
     }
 
-    /// Weighs what stands in the way against the policy.
+    /// Weighs what stands in the way against what the tenant wants.
     fn decide(
         &self,
         facts: &Facts,
@@ -226,35 +221,52 @@ impl<'pod> Verdicts<'pod> {
         change: impl FnOnce(&str, Option<&Sentence>) -> Patch,
         skip: impl FnOnce(&Sentence) -> Patch,
     ) -> Outcome {
-        let skipped = self.sentence();
-        let refuse = |why: Sentence| match facts.policy {
-            Policy::Required => Outcome::Denied(why),
-            Policy::Enabled => Outcome::Skipped { patch: skip(&why), why },
-        };
-        match (&facts.tools, skipped, taken) {
-            (_, Some(why), _) if facts.policy == Policy::Required || self.wrapped.is_empty() => {
-                refuse(why)
-            }
-            (Tools::NotReady { why }, _, _) => refuse(Sentence(format!(
-                "the tools of this namespace's tenant are not ready: {why}"
-            ))),
-            (Tools::Ready { .. }, _, Some(taken)) => refuse(taken),
-            (Tools::Ready { generation, .. }, skipped, None) => {
-                Outcome::Wrapped { patch: change(generation, skipped.as_ref()), skipped }
+        let required = facts.mode == InjectionMode::Required;
+        let skipped = |why: Sentence| Outcome::Skipped { patch: skip(&why), why };
+        if let Some(why) = self.sentence(|obstacle| obstacle.denies(facts)) {
+            return Outcome::Denied(why);
+        }
+        let why = self.sentence(|_| true);
+        let pod =
+            if self.wrapped.is_empty() { why.clone() } else { facts.tools.missing().or(taken) };
+        match (pod, &facts.tools) {
+            (Some(why), _) if required && !self.wrapped.is_empty() => Outcome::Denied(why),
+            (Some(why), _) => skipped(why),
+            (None, tools) => {
+                let patch = change(tools.generation(), why.as_ref());
+                Outcome::Wrapped { patch, skipped: why }
             }
         }
     }
 
-    /// What cannot be wrapped, and what to do about it.
-    fn sentence(&self) -> Option<Sentence> {
-        let (_, first) = self.obstacles.first()?;
-        let alike = self.obstacles.iter().filter(|(_, obstacle)| obstacle == first);
-        let names: Vec<_> = alike.clone().map(|(name, _)| *name).take(MAX_NAMED).collect();
-        let more = alike.count().saturating_sub(MAX_NAMED);
-        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        let noun = if names.len() == 1 { "container" } else { "containers" };
-        let others = self.obstacles.iter().any(|(_, obstacle)| obstacle != first);
-        let others = if others { "; others cannot be wrapped either" } else { "" };
-        Some(Sentence(format!("{noun} {}{more}: {first}{others}", names.join(", "))))
+    /// What stands in the way, and what to do about it.
+    fn sentence(&self, counts: impl Fn(&Obstacle) -> bool) -> Option<Sentence> {
+        let all: Vec<_> = self.obstacles.iter().filter(|(_, obstacle)| counts(obstacle)).collect();
+        let (_, first) = all.first()?;
+        let (alike, others): (Vec<_>, Vec<_>) =
+            all.iter().copied().partition(|(_, one)| one == first);
+        let noun = if alike.len() == 1 { "container" } else { "containers" };
+        let names: Vec<_> = alike.iter().map(|(name, _)| *name).take(MAX_NAMED).collect();
+        let names = names.join(", ");
+        let more = match alike.len().saturating_sub(MAX_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let others = if others.is_empty() { "" } else { "; others cannot be wrapped either" };
+        Some(Sentence(format!("{noun} {names}{more}: {first}{others}")))
+    }
+}
+
+impl Tools {
+    fn missing(&self) -> Option<Sentence> {
+        let Self::NotReady { why } = self else { return None };
+        Some(Sentence(format!("the tools of this namespace's tenant are not ready: {why}")))
+    }
+
+    fn generation(&self) -> &str {
+        match self {
+            Self::Ready { generation, .. } => generation,
+            Self::NotReady { .. } => "",
+        }
     }
 }

@@ -1,1 +1,135 @@
 //! The HTTP side of the webhook: admission reviews in and out, over TLS.
+//!
+//! Every replica serves; the leader alone keeps the configuration ([`register`]). Facts come from memory
+//! ([`Tenants`]), so that an answer needs no request: what cannot be decided is no answer at all, and the API
+//! server does what the configuration says for a webhook that fails.
+
+mod answer;
+pub mod configuration;
+mod event;
+mod limits;
+mod metrics;
+mod register;
+mod review;
+mod server;
+mod tenants;
+
+use std::{sync::Arc, time::Duration};
+
+use kube::Client;
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+pub use metrics::Metrics;
+pub use register::register;
+pub use tenants::{TENANT_LABEL, Tenants, Wish};
+
+use crate::certificates::{Followed, Serving};
+use answer::Reviewer;
+
+/// Where reviews are sent.
+pub const PATH: &str = "/inject";
+
+/// What the webhook writes into pods, and how it stops.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Address of the log service.
+    pub log_url: String,
+    /// Whom tokens are for.
+    pub audience: String,
+    /// How long it serves on after it said that it is not ready: until nobody sends it anything.
+    pub drain: Duration,
+}
+
+/// The webhook, before it runs.
+pub struct Webhook {
+    client: Client,
+    settings: Settings,
+    metrics: Metrics,
+    readiness: Readiness,
+}
+
+/// Whether the webhook can answer.
+#[derive(Clone)]
+pub struct Readiness {
+    tenants: Arc<Tenants>,
+    serving: Arc<Serving>,
+    draining: CancellationToken,
+}
+
+impl Readiness {
+    /// Whether it has a certificate, knows all tenants, and is not about to stop.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let Self { tenants, serving, draining } = self;
+        serving.is_set() && *tenants.is_complete().borrow() && !draining.is_cancelled()
+    }
+}
+
+impl Webhook {
+    /// A webhook that shows the certificate of `followed`.
+    #[must_use]
+    pub fn new(client: Client, settings: Settings, followed: &Followed, metrics: Metrics) -> Self {
+        let readiness = Readiness {
+            tenants: Arc::new(Tenants::new(client.clone())),
+            serving: followed.serving(),
+            draining: CancellationToken::new(),
+        };
+        Self { client, settings, metrics, readiness }
+    }
+
+    /// Whether it can answer, for probes.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// Serves until `stopping`: then it is not ready any more, serves on for as long as the settings
+    /// say, and finishes what runs.
+    ///
+    /// # Errors
+    ///
+    /// If TLS cannot be set up.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        stopping: CancellationToken,
+    ) -> Result<(), rustls::Error> {
+        let Self { client, settings: Settings { log_url, audience, drain }, metrics, readiness } =
+            self;
+        let (sender, skipped) = mpsc::channel(event::QUEUE);
+        let tenants = Arc::clone(&readiness.tenants);
+        let reviewer = Reviewer {
+            tenants: Arc::clone(&tenants),
+            log_url: log_url.into(),
+            audience: audience.into(),
+            metrics: metrics.clone(),
+            skipped: sender,
+        };
+        let tls = server::tls(Arc::clone(&readiness.serving))?;
+        let draining = readiness.draining.clone();
+        let closing = CancellationToken::new();
+        let drained = {
+            let closing = closing.clone();
+            async move {
+                stopping.cancelled().await;
+                draining.cancel();
+                tokio::time::sleep(drain).await;
+                closing.cancel();
+                // The server's end is the end of all.
+                std::future::pending::<()>().await;
+            }
+        };
+        let router = server::router(reviewer, readiness);
+        tokio::select! {
+            () = server::run(listener, tls, router, closing) => {}
+            () = drained => {}
+            () = tenants.follow() => {}
+            () = event::write(client, skipped, &metrics) => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

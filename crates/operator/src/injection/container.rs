@@ -5,9 +5,10 @@ use std::fmt;
 use serde_json::Value;
 
 use super::{
-    EXCLUDE, INCLUDE, mounts,
+    EXCLUDE, Facts, INCLUDE, mounts,
     pod::{annotations, label},
 };
+use crate::api::v1beta1::{InjectionMode, WithoutCommand};
 
 /// One of a pod's lists of containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +108,16 @@ impl Verdict {
             Self::Cannot(Obstacle::Mounted(path.to_owned()))
         } else {
             Self::Wrap
+        }
+    }
+}
+
+impl Obstacle {
+    /// Whether the whole pod is refused for it.
+    pub(super) fn denies(&self, facts: &Facts) -> bool {
+        match self {
+            Self::NoCommand => facts.without_command == WithoutCommand::Deny,
+            Self::Mounted(_) => facts.mode == InjectionMode::Required,
         }
     }
 }

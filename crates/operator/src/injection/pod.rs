@@ -71,16 +71,16 @@ pub(super) fn annotation(pod: &Value, name: &str, wanted: Option<&str>, patch: &
     const PATH: &str = "/metadata/annotations";
     let all = annotations(pod);
     let current = all.and_then(|all| all.get(name));
-    let path = format!("{PATH}/{}", escaped(name));
+    let place = format!("{PATH}/{}", escaped(name));
     match (wanted, current) {
         (Some(wanted), Some(current)) if current == wanted => {}
         (Some(wanted), _) => {
             if all.is_none() && !patch.sets(PATH) {
                 patch.add(PATH, Value::Object(Map::new()));
             }
-            patch.add(path, wanted.into());
+            patch.add(place, wanted.into());
         }
-        (None, Some(_)) => patch.remove(path),
+        (None, Some(_)) => patch.remove(place),
         (None, None) => {}
     }
 }

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use super::{Facts, Sentence, Tools, patch::Patch};
+use crate::certificates::{CA_CONFIG_MAP, CA_KEY};
 
 /// Holds the entrypoint.
 pub(super) const TOOLS: &str = "relay-tools";
@@ -28,8 +29,8 @@ pub(super) fn add(pod: &Value, facts: &Facts, patch: &mut Patch) {
     let Facts { tools: Tools::Ready { claim, .. }, audience, .. } = facts else { return };
     let token =
         json!({ "audience": audience, "expirationSeconds": TOKEN_SECONDS, "path": "token" });
-    let items = json!([{ "key": "ca.crt", "path": "ca.crt" }]);
-    let ca = json!({ "name": "relay-ca", "items": items, "optional": true });
+    let items = json!([{ "key": CA_KEY, "path": "ca.crt" }]);
+    let ca = json!({ "name": CA_CONFIG_MAP, "items": items, "optional": true });
     let sources = json!([{ "serviceAccountToken": token }, { "configMap": ca }]);
     let wanted = vec![
         json!({ "name": TOOLS, "persistentVolumeClaim": { "claimName": claim, "readOnly": true } }),

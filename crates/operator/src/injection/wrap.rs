@@ -27,6 +27,8 @@ const JOB_BLOCK_MAX: &str = "60s";
 const SERVICE_BLOCK_MAX: &str = "0";
 /// Kubernetes' own, in seconds, and the entrypoint's.
 const GRACE: u64 = 30;
+/// Nobody waits for longer than a day, and the entrypoint refuses what no clock can count.
+const MAX_GRACE: u64 = 24 * 60 * 60;
 
 /// Wraps a container.
 pub(super) fn container(pod: &Value, place: Place<'_>, facts: &Facts, patch: &mut Patch) {
@@ -62,7 +64,7 @@ fn variables(pod: &Value, container: &Value, facts: &Facts) -> Vec<Value> {
     ];
     let seconds = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64);
     if let Some(seconds) = seconds.filter(|seconds| *seconds != GRACE) {
-        variables.push(value(grace, &format!("{seconds}s")));
+        variables.push(value(grace, &format!("{}s", seconds.min(MAX_GRACE))));
     }
     variables
 }

@@ -1,0 +1,129 @@
+//! From a request to its answer.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use axum::{
+    Json,
+    body::Bytes,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    Tenants, Wish,
+    event::Skipped,
+    metrics::{Became, Metrics},
+    review::{Answer, Request, Review, Subject},
+};
+use crate::injection::{Facts, Outcome, Patch, inject, inject_ephemeral};
+
+/// What the webhook needs to answer.
+#[derive(Clone)]
+pub(super) struct Reviewer {
+    /// Who wants what.
+    pub(super) tenants: Arc<Tenants>,
+    /// Address of the log service.
+    pub(super) log_url: Arc<str>,
+    /// Whom tokens are for.
+    pub(super) audience: Arc<str>,
+    /// Counters.
+    pub(super) metrics: Metrics,
+    /// Pods of which something is told to people.
+    pub(super) skipped: mpsc::Sender<Skipped>,
+}
+
+/// Why there is no answer. The API server then does what the configuration says: where injection is
+/// required the pod is denied, otherwise it passes.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    #[error("the request cannot be read")]
+    Bad(#[source] super::review::BadReview),
+    #[error("the tenant of the namespace is not known, and the API server does not say")]
+    Tenant(#[source] kube::Error),
+    #[error("a review panicked, which is a bug of Relay")]
+    Panicked,
+}
+
+impl Reviewer {
+    pub(super) async fn review(&self, body: Bytes) -> Response {
+        let begun = Instant::now();
+        let reviewed = self.try_review(&body).await;
+        let (response, became) = match reviewed {
+            Ok((answer, became)) => (Json(answer).into_response(), became),
+            Err(error) => {
+                let cause = &error as &dyn std::error::Error;
+                tracing::warn!(error = cause, "a review has no answer");
+                let status = match error {
+                    NoAnswer::Bad(_) => StatusCode::BAD_REQUEST,
+                    NoAnswer::Tenant(_) => StatusCode::SERVICE_UNAVAILABLE,
+                    NoAnswer::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                ((status, format!("relay: {error}\n")).into_response(), Became::Failed)
+            }
+        };
+        self.metrics.review(became, begun.elapsed());
+        response
+    }
+
+    async fn try_review(&self, body: &[u8]) -> Result<(Answer, Became), NoAnswer> {
+        let request = Review::read(body).map_err(NoAnswer::Bad)?;
+        let wish = self.tenants.wish(&request.namespace).await.map_err(NoAnswer::Tenant)?;
+        let Some(wish) = wish else {
+            return Ok((request.allow(&Patch::default(), None), Became::NoTenant));
+        };
+        let facts = self.facts(wish);
+        // A bug must cost one pod, not all that come at the same time.
+        let outcome = catch_unwind(AssertUnwindSafe(|| match request.subject() {
+            Subject::Pod => Some(inject(&request.object, &facts)),
+            Subject::EphemeralContainers => {
+                Some(inject_ephemeral(&request.object, &request.old_object, &facts))
+            }
+            Subject::Other => None,
+        }));
+        let outcome = outcome.map_err(|_| NoAnswer::Panicked)?;
+        Ok(match outcome {
+            Some(outcome) => self.answer(&request, outcome),
+            None => (request.allow(&Patch::default(), None), Became::Unchanged),
+        })
+    }
+
+    fn facts(&self, wish: Wish) -> Facts {
+        let Wish { mode, without_command, tools } = wish;
+        let (log_url, audience) = (self.log_url.to_string(), self.audience.to_string());
+        Facts { mode, without_command, tools, log_url, audience }
+    }
+
+    fn answer(&self, request: &Request, outcome: Outcome) -> (Answer, Became) {
+        match outcome {
+            Outcome::LeftAlone(why) => {
+                (request.allow(&Patch::default(), None), Became::LeftAlone(why))
+            }
+            Outcome::Wrapped { patch, skipped: None } => {
+                let became = if patch.is_empty() { Became::Unchanged } else { Became::Wrapped };
+                (request.allow(&patch, None), became)
+            }
+            Outcome::Wrapped { patch, skipped: Some(why) } => {
+                (self.allow_and_tell(request, &patch, &why.to_string()), Became::Partly)
+            }
+            Outcome::Skipped { patch, why } => {
+                (self.allow_and_tell(request, &patch, &why.to_string()), Became::Skipped)
+            }
+            Outcome::Denied(why) => (request.deny(format!("relay: {why}")), Became::Denied),
+        }
+    }
+
+    /// An event is written unless it is a dry run, or nothing new.
+    fn allow_and_tell(&self, request: &Request, patch: &Patch, why: &str) -> Answer {
+        if !request.dry_run && !patch.is_empty() {
+            let event = Skipped::of(&request.object, &request.namespace, why);
+            if event.is_some_and(|event| self.skipped.try_send(event).is_err()) {
+                self.metrics.event_dropped();
+            }
+        }
+        request.allow(patch, Some(format!("relay: not wrapped: {why}")))
+    }
+}

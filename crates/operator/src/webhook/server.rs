@@ -1,0 +1,150 @@
+//! Accepts connections over TLS, with the certificate of the moment.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State},
+    http::StatusCode,
+    middleware,
+    routing::{get, post},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use rustls::{ServerConfig, crypto::ring};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    PATH, Readiness,
+    answer::Reviewer,
+    limits::{Bodies, Connections, MAX_BODY, limit},
+};
+use crate::certificates::Serving;
+
+/// How long a review may take: less than the API server waits, so that it hears of it.
+pub(super) const REVIEW_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the head of a request may take, and an idle HTTP/1.1 connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
+/// How often a silent HTTP/2 connection is asked whether it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Reviews at once on one connection: the API server sends all of them on one.
+const MAX_STREAMS: u32 = 256;
+/// How long reviews may take that run when the server closes.
+const GRACE: Duration = Duration::from_secs(5);
+/// Pause after a failure to accept, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// TLS 1.2 and 1.3, HTTP/2 first, with the certificate of the moment.
+pub(super) fn tls(serving: Arc<Serving>) -> Result<TlsAcceptor, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(serving);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config).into())
+}
+
+/// What answers.
+pub(super) fn router(reviewer: Reviewer, readiness: Readiness) -> Router {
+    let review = async |State(reviewer): State<Reviewer>, body: Bytes| reviewer.review(body).await;
+    let ready = async move || {
+        if readiness.is_ready() {
+            (
+                StatusCode::OK,
+                "ready
+",
+            )
+        } else {
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not ready
+",
+            )
+        }
+    };
+    Router::new()
+        .route(PATH, post(review))
+        .with_state(reviewer)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(Bodies::new(), limit))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+}
+
+/// Serves until `closing`, then finishes what runs, for at most 5 s.
+pub(super) async fn run(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    router: Router,
+    closing: CancellationToken,
+) {
+    let graceful = GracefulShutdown::new();
+    let connections = Arc::new(Connections::default());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = closing.cancelled() => break,
+        };
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "failed to accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Some(counted) = connections.count(from.ip()) else {
+            tracing::debug!(%from, "too many connections");
+            continue;
+        };
+        let (tls, router, watcher) = (tls.clone(), router.clone(), graceful.watcher());
+        // Owned by `graceful`, which waits for it below.
+        tokio::spawn(async move {
+            let served = serve(stream, &tls, router, watcher).await;
+            if let Err(error) = served {
+                tracing::debug!(error = &*error as &dyn std::error::Error, "a connection broke");
+            }
+            drop(counted);
+        });
+    }
+    drop(listener);
+    if timeout(GRACE, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some reviews did not end in time");
+    }
+}
+
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+async fn serve(
+    stream: TcpStream,
+    tls: &TlsAcceptor,
+    router: Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) -> Result<(), Broken> {
+    // An answer is one small write: waiting for more would cost 40 ms.
+    stream.set_nodelay(true)?;
+    let stream =
+        timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await.map_err(io::Error::from)??;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .max_concurrent_streams(MAX_STREAMS);
+    let service = TowerToHyperService::new(router);
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    watcher.watch(connection).await
+}

@@ -1,0 +1,186 @@
+//! What each tenant wants, by namespace, kept in memory: an answer costs no request.
+
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::{PoisonError, RwLock},
+};
+
+use futures_util::TryStreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::sync::watch;
+
+use crate::{
+    api::v1beta1::{ConditionKind, InjectionMode, Tenant, WithoutCommand},
+    injection::Tools,
+};
+
+/// Label on a tenant's namespace: the tenant's name.
+pub const TENANT_LABEL: &str = "relay.sh/tenant";
+
+/// What a tenant wants for its pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// What happens to a pod that cannot be wrapped.
+    pub mode: InjectionMode,
+    /// What happens to one with a container that has no command.
+    pub without_command: WithoutCommand,
+    /// What its containers mount.
+    pub tools: Tools,
+}
+
+/// The wishes of all tenants.
+pub struct Tenants {
+    client: Client,
+    known: RwLock<Known>,
+    is_complete: watch::Sender<bool>,
+}
+
+/// Tenants by their namespaces.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// By tenant: its namespace.
+    namespaces: HashMap<String, String>,
+    /// By namespace.
+    wishes: HashMap<String, Wish>,
+    /// While the watch lists all again: those that it named.
+    listed: HashMap<String, Entry>,
+}
+
+/// The namespace that a tenant got, which no other has, and its wish.
+#[derive(Debug)]
+struct Entry(Option<String>, Wish);
+
+impl Entry {
+    fn of(tenant: &Tenant) -> Self {
+        let namespace = tenant.status.as_ref().and_then(|status| status.namespace.clone());
+        Self(namespace, Wish::of(tenant))
+    }
+}
+
+impl Wish {
+    fn of(tenant: &Tenant) -> Self {
+        let status = tenant.status.as_ref();
+        let tools = status.and_then(|status| status.tools.as_ref());
+        let missing = || {
+            let condition = status.and_then(|status| status.condition(ConditionKind::ToolsReady));
+            let why = condition.map(|condition| condition.message.clone());
+            why.filter(|why| !why.is_empty()).unwrap_or_else(|| "they are being made".to_owned())
+        };
+        Self {
+            mode: tenant.spec.injection.mode,
+            without_command: tenant.spec.without_command(),
+            tools: match tools {
+                Some(tools) => Tools::Ready {
+                    claim: tools.claim_name.clone(),
+                    generation: tools.generation.clone(),
+                },
+                None => Tools::NotReady { why: missing() },
+            },
+        }
+    }
+}
+
+impl Tenants {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client, known: RwLock::default(), is_complete: watch::Sender::new(false) }
+    }
+
+    /// Whether all tenants are known.
+    #[must_use]
+    pub fn is_complete(&self) -> watch::Receiver<bool> {
+        self.is_complete.subscribe()
+    }
+
+    /// Follows tenants for as long as it is polled.
+    pub async fn follow(&self) {
+        let tenants = Api::<Tenant>::all(self.client.clone());
+        let mut events = pin!(watcher(tenants, watcher::Config::default()).default_backoff());
+        loop {
+            match events.try_next().await {
+                Ok(Some(event)) => {
+                    let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+                    if known.take(event) {
+                        self.is_complete.send_replace(true);
+                    }
+                }
+                // The stream tries again by itself.
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "failed to follow tenants");
+                }
+                Ok(None) => return,
+            }
+        }
+    }
+
+    /// What the tenant of a namespace wants; `None` if it belongs to none.
+    ///
+    /// A namespace that the watch has not shown yet is asked for: its first pod may come before.
+    ///
+    /// # Errors
+    ///
+    /// If the API server does not say.
+    pub async fn wish(&self, namespace: &str) -> Result<Option<Wish>, kube::Error> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).wish(namespace);
+        if known.is_some() {
+            return Ok(known);
+        }
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let found = namespaces.get_metadata_opt(namespace).await?;
+        let label = found.and_then(|found| found.labels().get(TENANT_LABEL).cloned());
+        let Some(name) = label else { return Ok(None) };
+        let tenant = Api::<Tenant>::all(self.client.clone()).get_opt(&name).await?;
+        let tenant = tenant.filter(|tenant| tenant.namespace_name() == namespace);
+        Ok(tenant.as_ref().map(Wish::of))
+    }
+}
+
+impl Known {
+    pub(super) fn wish(&self, namespace: &str) -> Option<Wish> {
+        self.wishes.get(namespace).cloned()
+    }
+
+    /// Whether a list is complete with this event.
+    pub(super) fn take(&mut self, event: Event<Tenant>) -> bool {
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(tenant) => {
+                self.listed.insert(tenant.name_any(), Entry::of(&tenant));
+            }
+            Event::InitDone => {
+                let listed = std::mem::take(self).listed;
+                for (tenant, entry) in listed {
+                    self.put(tenant, entry);
+                }
+                return true;
+            }
+            Event::Apply(tenant) => self.put(tenant.name_any(), Entry::of(&tenant)),
+            Event::Delete(tenant) => self.remove(&tenant.name_any()),
+        }
+        false
+    }
+
+    fn put(&mut self, tenant: String, entry: Entry) {
+        self.remove(&tenant);
+        if let Entry(Some(namespace), wish) = entry {
+            self.wishes.insert(namespace.clone(), wish);
+            self.namespaces.insert(tenant, namespace);
+        }
+    }
+
+    fn remove(&mut self, tenant: &str) {
+        if let Some(namespace) = self.namespaces.remove(tenant) {
+            self.wishes.remove(&namespace);
+        }
+    }
+}
