@@ -8,6 +8,7 @@
 pub mod certificates;
 pub mod cgroup;
 pub mod config;
+pub mod digest;
 pub mod folder;
 pub mod image;
 pub mod namespace;

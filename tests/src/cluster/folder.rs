@@ -6,7 +6,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use sha2::{Digest as _, Sha256};
+
+use super::digest::digest;
 
 /// Where the node's own processes see the folder: a short path, since kubelet makes sockets in it,
 /// and the same in every run, so that the files of configuration are the same too.
@@ -48,7 +49,8 @@ impl Folder {
     pub fn prepare(&self, programs: impl Iterator<Item = (&'static str, PathBuf)>) -> Result<()> {
         for folder in ["bin", "etc/cni", "logs", "pki", "kubeconfigs", "volumes", "pods", "cni"] {
             let folder = self.path(folder);
-            fs::create_dir_all(&folder).with_context(|| format!("failed to make {folder:?}"))?;
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("failed to make {}", folder.display()))?;
         }
         for (name, text) in CONFIGURATION {
             self.write(&format!("etc/{name}"), text)?;
@@ -96,9 +98,7 @@ impl Folder {
     /// Name of the node's group of processes, below the root of every hierarchy: one for each folder.
     #[must_use]
     pub fn cgroup(&self) -> String {
-        let digest = Sha256::digest(self.0.as_os_str().as_encoded_bytes());
-        let name: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        format!("relay-cluster-{name}")
+        format!("relay-cluster-{}", digest(self.0.as_os_str().as_encoded_bytes(), 8))
     }
 
     /// Removes what `keep` does not say, and the folder itself if nothing is left.

@@ -10,9 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
-use super::process::{output, run};
+use super::{
+    digest::digest,
+    process::{output, run},
+};
 
 /// An image with a shell, the small programs of busybox, and curl, on every node that the tests
 /// start. Debian's static busybox crashes where it looks up an address, as in `wget` and `nc`.
@@ -110,7 +112,7 @@ fn write(root: &Path, name: &str, command: &[&str]) -> Result<PathBuf> {
 
 /// Adds a blob to an image and returns how it is named in others.
 fn add(image: &Path, blob: &[u8], kind: &str) -> Result<Value> {
-    let digest: String = Sha256::digest(blob).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = digest(blob, 64);
     fs::File::create(image.join("blobs/sha256").join(&digest))?.write_all(blob)?;
     Ok(json!({ "mediaType": kind, "digest": format!("sha256:{digest}"), "size": blob.len() }))
 }

@@ -134,7 +134,9 @@ impl Namespace {
 
     fn add(&self, report: &mut String, words: &[&str]) {
         let text = self.ask(words).unwrap_or_else(|error| format!("{error:#}\n"));
-        report.push_str(&format!("--- kubectl {}\n{text}", words.join(" ")));
+        for part in ["--- kubectl ", &words.join(" "), "\n", &text] {
+            report.push_str(part);
+        }
     }
 }
 

@@ -10,9 +10,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use sha2::{Digest as _, Sha256};
 
-use super::{certificates, cgroup, folder::Folder, network::Uplink, process::run};
+use super::{certificates, cgroup, digest::digest, folder::Folder, network::Uplink, process::run};
 use crate::{process::is_root, program::tool, wait::eventually};
 
 /// Longest start of a node, on a machine that does much else.
@@ -58,9 +57,7 @@ pub fn kube() -> PathBuf {
         include_str!("../../cluster/node/go.sum"),
         include_str!("../../cluster/node/main.go"),
     ];
-    let digest = Sha256::digest(sources.concat());
-    let version: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    tool(&format!("kube-{version}"))
+    tool(&format!("kube-{}", digest(sources.concat().as_bytes(), 16)))
 }
 
 /// Starts a node and waits until pods can run on it. One that runs already in this folder is left
@@ -190,7 +187,7 @@ pub fn stop(folder: &Folder) -> Result<()> {
     if let Some(process) = init(folder) {
         run(Command::new("kill").args(["-KILL", &process.to_string()]))?;
         let what = "the node's first process is gone";
-        eventually(Duration::from_secs(60), what, || is_gone(process));
+        eventually(Duration::from_mins(1), what, || is_gone(process));
         if let Ok(uplink) = Uplink::parse(&folder.read("uplink")) {
             uplink.wait_until_gone();
         }
