@@ -1,6 +1,15 @@
 //! Flags and environment, and what they mean.
 
-use clap::{Parser, Subcommand};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand, ValueEnum, value_parser};
+
+use crate::{tenant, webhook, webhook::configuration::Address};
+
+/// Service in front of the webhook, by its name in the chart.
+const SERVICE: &str = "relay-operator";
+/// Its port.
+const SERVICE_PORT: u16 = 443;
 
 /// Gives tenants their tools and wraps their pods.
 #[derive(Clone, Debug, Parser)]
@@ -8,14 +17,245 @@ use clap::{Parser, Subcommand};
 pub struct Flags {
     /// What to do; to run is the default
     #[command(subcommand)]
-    pub command: Option<Command>,
+    command: Option<Command>,
+    /// Image with the tools; a new one is rolled out to all tenants. Name a digest, or a new tag
+    #[arg(long, env = "RELAY_TOOLS_IMAGE", value_name = "IMAGE", global = true)]
+    tools_image: Option<String>,
+    /// The operator's own namespace [default: that of its service account or kubeconfig]
+    #[arg(long, env = "RELAY_NAMESPACE", value_name = "NAME", global = true)]
+    namespace: Option<String>,
+    /// Name of this process among operators: whoever has the same takes over its lead at once
+    #[arg(
+        long,
+        env = "HOSTNAME",
+        default_value = "relay-operator",
+        value_name = "NAME",
+        global = true
+    )]
+    identity: String,
+    /// Where to answer probes and Prometheus
+    #[arg(
+        long,
+        env = "RELAY_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDR",
+        global = true
+    )]
+    listen: SocketAddr,
+    /// File that receives that address once the operator listens
+    #[arg(long, env = "RELAY_ADDRESS_FILE", value_name = "FILE", global = true)]
+    address_file: Option<PathBuf>,
+    /// Where to answer the API server
+    #[arg(
+        long,
+        env = "RELAY_WEBHOOK_LISTEN",
+        default_value = "127.0.0.1:9443",
+        value_name = "ADDR",
+        global = true
+    )]
+    webhook_listen: SocketAddr,
+    /// Address at which the API server finds the webhook [default: the Service relay-operator]
+    #[arg(long, env = "RELAY_WEBHOOK_URL", value_name = "URL", global = true)]
+    webhook_url: Option<String>,
+    /// ClusterRole with which the webhook's configuration goes
+    #[arg(long, env = "RELAY_OWNER", value_name = "NAME", global = true)]
+    owner: Option<String>,
+    /// Log service that wrapped containers send to [default: the Service relay-log-service]
+    #[arg(long, env = "RELAY_LOG_URL", value_name = "URL", global = true)]
+    log_url: Option<String>,
+    /// Whom the tokens of wrapped containers are for
+    #[arg(
+        long,
+        env = "RELAY_AUDIENCE",
+        default_value = "relay",
+        value_name = "NAME",
+        global = true
+    )]
+    audience: String,
+    /// How long earlier tools stay after the last pod that mounted them
+    #[arg(
+        long,
+        env = "RELAY_GRACE_SECONDS",
+        default_value = "300",
+        value_name = "SECONDS",
+        global = true
+    )]
+    grace_seconds: u64,
+    /// How long a claim may be pending until the tenant says so
+    #[arg(
+        long,
+        env = "RELAY_CLAIM_SECONDS",
+        default_value = "60",
+        value_name = "SECONDS",
+        global = true
+    )]
+    claim_seconds: u64,
+    /// How long the lead lasts when it is not renewed
+    #[arg(long, env = "RELAY_LEASE_SECONDS", default_value = "15", value_name = "SECONDS", value_parser = value_parser!(u64).range(3..=600), global = true)]
+    lease_seconds: u64,
+    /// How long the webhook serves on when the operator stops
+    #[arg(
+        long,
+        env = "RELAY_DRAIN_SECONDS",
+        default_value = "5",
+        value_name = "SECONDS",
+        global = true
+    )]
+    drain_seconds: u64,
+    /// Form of the log on stderr
+    #[arg(long, env = "RELAY_LOG_FORMAT", default_value = "text", global = true)]
+    log_format: LogFormat,
+    /// What to log: a level, or directives such as `relay=debug`
+    #[arg(long, env = "RELAY_LOG", default_value = "info", value_name = "FILTER", global = true)]
+    log: String,
 }
 
-/// What to do.
-#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum Command {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+enum Command {
     /// Run the controller and the webhook
     Run,
     /// Print the custom resource definitions as YAML
     Crds,
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Run.
+    Run(Box<Config>),
+    /// Print the definitions.
+    Crds,
+}
+
+/// What the flags mean: what is left open here only the cluster can say.
+#[derive(Clone, Debug)]
+pub struct Config {
+    tools_image: String,
+    namespace: Option<String>,
+    log_url: Option<String>,
+    audience: String,
+    grace: Duration,
+    claim_patience: Duration,
+    drain: Duration,
+    webhook_url: Option<String>,
+    /// Name of this process among operators.
+    pub identity: String,
+    /// Where to answer probes.
+    pub listen: SocketAddr,
+    /// File that receives that address.
+    pub address_file: Option<PathBuf>,
+    /// Where to answer the API server.
+    pub webhook_listen: SocketAddr,
+    /// `ClusterRole` with which the webhook's configuration goes.
+    pub owner: Option<String>,
+    /// How long the lead lasts.
+    pub lease: Duration,
+    /// Form of the operator's own log.
+    pub log_format: LogFormat,
+    /// What of it is shown.
+    pub log: String,
+}
+
+/// Form of the operator's own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// No image with tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are no tools to give to tenants: use --tools-image, or RELAY_TOOLS_IMAGE")]
+pub struct NoToolsImage;
+
+impl Flags {
+    /// What the flags mean together.
+    ///
+    /// # Errors
+    ///
+    /// [`NoToolsImage`].
+    pub fn resolve(self) -> Result<Request, NoToolsImage> {
+        if self.command == Some(Command::Crds) {
+            return Ok(Request::Crds);
+        }
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Ok(Request::Run(Box::new(Config {
+            tools_image: given(self.tools_image).ok_or(NoToolsImage)?,
+            namespace: given(self.namespace),
+            log_url: given(self.log_url),
+            audience: self.audience,
+            grace: Duration::from_secs(self.grace_seconds),
+            claim_patience: Duration::from_secs(self.claim_seconds),
+            drain: Duration::from_secs(self.drain_seconds),
+            webhook_url: given(self.webhook_url),
+            identity: self.identity,
+            listen: self.listen,
+            address_file: self.address_file,
+            webhook_listen: self.webhook_listen,
+            owner: given(self.owner),
+            lease: Duration::from_secs(self.lease_seconds),
+            log_format: self.log_format,
+            log: self.log,
+        })))
+    }
+}
+
+impl Config {
+    /// The operator's own namespace; `otherwise` is what the cluster's credentials say.
+    #[must_use]
+    pub fn namespace(&self, otherwise: &str) -> String {
+        self.namespace.clone().unwrap_or_else(|| otherwise.to_owned())
+    }
+
+    /// What holds for all tenants.
+    #[must_use]
+    pub fn tenants(&self, namespace: &str) -> tenant::Settings {
+        tenant::Settings {
+            tools_image: self.tools_image.clone(),
+            namespace: namespace.to_owned(),
+            grace: self.grace,
+            claim_patience: self.claim_patience,
+        }
+    }
+
+    /// What the webhook writes into pods.
+    #[must_use]
+    pub fn webhook(&self, namespace: &str) -> webhook::Settings {
+        let service = || format!("https://relay-log-service.{namespace}.svc:8443");
+        webhook::Settings {
+            log_url: self.log_url.clone().unwrap_or_else(service),
+            audience: self.audience.clone(),
+            drain: self.drain,
+        }
+    }
+
+    /// Where the API server finds the webhook.
+    #[must_use]
+    pub fn webhook_address(&self) -> Address {
+        let service = || Address::Service { name: SERVICE.to_owned(), port: SERVICE_PORT };
+        self.webhook_url.clone().map_or_else(service, Address::Url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Flags, Request};
+    use clap::Parser;
+
+    #[test]
+    fn running_needs_tools_and_printing_definitions_does_not() {
+        let parse = |flags: &[&str]| {
+            Flags::try_parse_from([&["relay-operator"], flags].concat()).unwrap().resolve()
+        };
+        assert!(matches!(parse(&["crds"]), Ok(Request::Crds)));
+        assert!(parse(&["run", "--tools-image", ""]).is_err());
+        for flags in [&["--tools-image", "tools:1"][..], &["run", "--tools-image", "tools:1"]] {
+            let Ok(Request::Run(config)) = parse(flags) else { panic!("{flags:?}") };
+            let settings = config.tenants("relay-system");
+            assert_eq!(settings.tools_image, "tools:1");
+            assert_eq!(settings.namespace, config.namespace("relay-system"));
+        }
+    }
 }

@@ -12,5 +12,6 @@ pub mod events;
 pub mod injection;
 pub mod leader;
 pub mod metrics;
+pub mod run;
 pub mod tenant;
 pub mod webhook;

@@ -1,1 +1,155 @@
 //! Gives each tenant its namespace and the tools: observe, plan (pure), apply, status.
+//!
+//! Ten watches keep an index of what the cluster holds (`watch`, `reduce`, `mirror`, `index`), so that a
+//! plan costs no request. `plan` decides, `objects` says how things look, `apply` writes, and the status is
+//! written last and only if it changed. There is no state but the cluster: whoever leads next goes on.
+
+mod apply;
+mod index;
+mod mirror;
+pub mod names;
+mod objects;
+pub mod plan;
+mod reconcile;
+mod reduce;
+pub mod seen;
+mod watch;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use futures_util::{Stream, StreamExt, stream};
+use kube::{
+    Api, Client, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        controller::{Config, applier},
+        reflector::{ObjectRef, Store, store},
+        watcher::{self, watcher},
+    },
+};
+use tokio::sync::{mpsc, watch as watched};
+
+use crate::{
+    api::v1beta1::Tenant, certificates::Held, events::Events, leader::Leadership, metrics::Metrics,
+};
+use index::Index;
+use reconcile::{Context, Failures, reconcile, when_failed};
+use watch::Trigger;
+
+pub use apply::ApplyError;
+pub use plan::Step;
+
+/// Tenants whose plans are carried out at once: each waits for one answer of the API server at a time.
+const AT_ONCE: u16 = 16;
+/// News that wait while plans are made. More make the watches wait, which is harmless.
+const TRIGGERS: usize = 1024;
+
+/// What holds for all tenants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Image that holds the tools.
+    pub tools_image: String,
+    /// The operator's own namespace.
+    pub namespace: String,
+    /// How long tools stay after the last pod that mounted them.
+    pub grace: Duration,
+    /// How long a claim may be pending before somebody should look.
+    pub claim_patience: Duration,
+}
+
+/// What the controller needs.
+pub struct Controller {
+    /// The API server.
+    pub client: Client,
+    /// What holds for all tenants.
+    pub settings: Settings,
+    /// The right to write.
+    pub leadership: Leadership,
+    /// The authorities that pods are to trust, once there are any.
+    pub held: watched::Receiver<Option<Arc<Held>>>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Who tells people.
+    pub events: Events,
+}
+
+impl Controller {
+    /// Looks after all tenants for as long as it is polled.
+    pub async fn run(self) {
+        let index = Arc::new(Index::default());
+        let (sender, triggers) = mpsc::channel(TRIGGERS);
+        let watching = watch::watch(self.client.clone(), &index, sender.clone());
+        let authorities = tell_of_authorities(self.held.clone(), sender);
+        let reconciling = self.reconcile(Arc::clone(&index), triggers);
+        tokio::join!(watching, authorities, reconciling);
+    }
+
+    async fn reconcile(&self, index: Arc<Index>, triggers: mpsc::Receiver<Trigger>) {
+        index.completed().await;
+        let (tenants, writer) = store::<Tenant>();
+        let changed = watcher(Api::<Tenant>::all(self.client.clone()), watcher::Config::default())
+            .default_backoff()
+            .modify(|tenant| tenant.managed_fields_mut().clear())
+            .reflect(writer)
+            .touched_objects();
+        let changed = changed.filter_map(async |tenant| match tenant {
+            Ok(tenant) => Some(ObjectRef::from_obj(&tenant)),
+            Err(error) => {
+                // The stream tries again by itself.
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "failed to watch tenants");
+                None
+            }
+        });
+        let queue = stream::select(changed, concerned(triggers, tenants.clone()));
+        let context = Arc::new(Context {
+            index,
+            settings: self.settings.clone(),
+            held: self.held.clone(),
+            writer: apply::Writer {
+                client: self.client.clone(),
+                leadership: self.leadership.clone(),
+                metrics: Arc::clone(&self.metrics),
+            },
+            events: self.events.clone(),
+            failures: Failures::default(),
+        });
+        let boxed = |tenant, context| Box::pin(reconcile(tenant, context));
+        let config = Config::default().concurrency(AT_ONCE);
+        let queue = Box::pin(queue.map(Ok::<_, Infallible>));
+        let mut done = Box::pin(applier(boxed, when_failed, context, tenants, queue, config));
+        while done.next().await.is_some() {}
+    }
+}
+
+/// The tenants that a trigger is about.
+fn concerned(
+    triggers: mpsc::Receiver<Trigger>,
+    tenants: Store<Tenant>,
+) -> impl Stream<Item = ObjectRef<Tenant>> {
+    let triggers = stream::unfold(triggers, async |mut triggers| {
+        triggers.recv().await.map(|trigger| (trigger, triggers))
+    });
+    triggers.flat_map(move |trigger| {
+        let tenants = match trigger {
+            Trigger::Namespace(name) => {
+                tenants.find(|tenant| tenant.namespace_name() == name).into_iter().collect()
+            }
+            Trigger::All => tenants.state(),
+        };
+        let refs: Vec<_> = tenants.iter().map(|tenant| ObjectRef::from_obj(&**tenant)).collect();
+        stream::iter(refs)
+    })
+}
+
+/// New authorities concern everyone.
+async fn tell_of_authorities(
+    mut held: watched::Receiver<Option<Arc<Held>>>,
+    triggers: mpsc::Sender<Trigger>,
+) {
+    while held.changed().await.is_ok() {
+        if triggers.send(Trigger::All).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Puts the parts together. Every replica serves the webhook; one of them leads, and writes.
+
+use std::{io::IsTerminal, sync::Arc};
+
+use anyhow::{Context, Result};
+use k8s_openapi::{api::rbac::v1::ClusterRole, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::{Api, Client, Resource};
+use prometheus_client::registry::Registry;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    certificates::{self, Followed, Names, Periods},
+    config::{Config, LogFormat},
+    events::Events,
+    leader::{Election, Lead},
+    metrics::{self, Metrics},
+    tenant::Controller,
+    webhook::{self, Webhook, configuration::Wanted, register},
+};
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+///
+/// If something is missing that it cannot run without.
+pub async fn run(config: Config) -> Result<()> {
+    start_logging(&config)?;
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let stopping = stop_signal()?;
+    let client = Client::try_default().await.context("failed to find the API server")?;
+    let namespace = config.namespace(client.default_namespace());
+    let mut registry = Registry::with_prefix("relay_operator");
+    let followed = Followed::new();
+    let counters = webhook::Metrics::new(&mut registry);
+    let webhook = Webhook::new(client.clone(), config.webhook(&namespace), &followed, counters);
+    let is_ready = {
+        let readiness = webhook.readiness();
+        Arc::new(move || readiness.is_ready())
+    };
+    let part = Part {
+        metrics: Arc::new(Metrics::new(&mut registry)),
+        client: client.clone(),
+        namespace: namespace.clone(),
+        followed: followed.clone(),
+        config,
+    };
+    let reviews = TcpListener::bind(part.config.webhook_listen).await;
+    let reviews = reviews.context("failed to listen for the API server")?;
+    let probes = part.listen().await?;
+    let router = metrics::router(registry, is_ready);
+    tokio::select! {
+        served = webhook.run(reviews, stopping.clone()) => served.context("failed to serve the webhook")?,
+        served = async { axum::serve(probes, router).await } => served.context("failed to answer probes")?,
+        () = certificates::follow(client, &namespace, &followed) => {}
+        // Standing down is over at once; the webhook serves on for a while.
+        () = part.lead(&stopping) => {}
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What a replica is made of.
+struct Part {
+    client: Client,
+    namespace: String,
+    config: Config,
+    followed: Followed,
+    metrics: Arc<Metrics>,
+}
+
+impl Part {
+    /// Listens for probes, and says where.
+    async fn listen(&self) -> Result<TcpListener> {
+        let listener = TcpListener::bind(self.config.listen).await;
+        let listener = listener.context("failed to listen for probes")?;
+        let address = listener.local_addr().context("failed to find the own address")?;
+        tracing::info!(%address, namespace = self.namespace, "listening");
+        if let Some(file) = &self.config.address_file {
+            let partly = file.with_extension("partly");
+            let written = std::fs::write(&partly, address.to_string());
+            let written = written.and_then(|()| std::fs::rename(&partly, file));
+            written.with_context(|| format!("failed to write {}", file.display()))?;
+        }
+        Ok(listener)
+    }
+
+    /// Leads whenever nobody else does, until it is told to stop. Then it never returns: the
+    /// webhook's end is the end.
+    async fn lead(&self, stopping: &CancellationToken) {
+        let Config { identity, lease, .. } = &self.config;
+        let election =
+            Election::new(self.client.clone(), &self.namespace, identity.clone(), *lease);
+        loop {
+            let lead = tokio::select! {
+                lead = election.win() => lead,
+                () = stopping.cancelled() => break,
+            };
+            tracing::info!(identity, "leading");
+            self.metrics.leading.set(1);
+            let lead = self.work(lead, stopping).await;
+            self.metrics.leading.set(0);
+            let Some(lead) = lead else {
+                tracing::warn!(identity, "the lead was lost");
+                continue;
+            };
+            lead.release().await;
+            break;
+        }
+        std::future::pending().await
+    }
+
+    /// What the leader does. Gives the lead back if it was not lost.
+    async fn work(&self, mut lead: Lead, stopping: &CancellationToken) -> Option<Lead> {
+        let controller = Controller {
+            client: self.client.clone(),
+            settings: self.config.tenants(&self.namespace),
+            leadership: lead.leadership(),
+            held: self.followed.held(),
+            metrics: Arc::clone(&self.metrics),
+            events: Events::new(self.client.clone(), self.config.identity.clone()),
+        };
+        let names = Names::in_namespace(&self.namespace);
+        let periods = Periods::default();
+        let registered = async {
+            let wanted = Wanted {
+                namespace: self.namespace.clone(),
+                address: self.config.webhook_address(),
+                bundle: String::new(),
+                owner: self.owner().await,
+            };
+            register(self.client.clone(), wanted, self.followed.held()).await;
+        };
+        tokio::select! {
+            _ = lead.keep() => None,
+            () = stopping.cancelled() => Some(lead),
+            // None of these ends by itself.
+            ((), (), ()) = async {
+                let keep = certificates::keep(self.client.clone(), &self.namespace, &names, &periods);
+                tokio::join!(controller.run(), keep, registered)
+            } => None,
+        }
+    }
+
+    /// With what the webhook's configuration goes: without it, pods would be refused for ever after
+    /// the operator is uninstalled.
+    async fn owner(&self) -> Option<OwnerReference> {
+        let name = self.config.owner.as_deref()?;
+        match Api::<ClusterRole>::all(self.client.clone()).get_metadata(name).await {
+            Ok(role) => role.metadata.uid.map(|uid| OwnerReference {
+                api_version: ClusterRole::api_version(&()).into_owned(),
+                kind: ClusterRole::kind(&()).into_owned(),
+                name: name.to_owned(),
+                uid,
+                ..OwnerReference::default()
+            }),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    name,
+                    "failed to read the ClusterRole that owns the webhook's configuration"
+                );
+                None
+            }
+        }
+    }
+}
+
+/// Cancelled by SIGTERM or SIGINT.
+fn stop_signal() -> Result<CancellationToken> {
+    let stopping = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("failed to watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to watch for SIGINT")?;
+    let stopped = stopping.clone();
+    // Lives as long as the process; nobody needs to wait for it.
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        stopped.cancel();
+    });
+    Ok(stopping)
+}
+
+fn start_logging(config: &Config) -> Result<()> {
+    let filter = EnvFilter::try_new(&config.log)
+        .with_context(|| format!("{:?} is not a filter for --log", config.log))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! What the cluster holds for all tenants, as its watches show it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use super::{
+    mirror::Mirror,
+    reduce::Warning,
+    seen::{Claim, Job, JobPod, Namespace, Observed, StorageClass, Webhook},
+};
+
+/// Kinds of objects that are watched.
+const KINDS: usize = 10;
+
+/// What the cluster holds for all tenants.
+///
+/// # Guarantees
+///
+/// Nobody waits while the lock is held.
+#[derive(Debug)]
+pub(super) struct Index {
+    mirrors: Mutex<Mirrors>,
+    /// Kinds of which not everything was seen yet.
+    missing: watch::Sender<usize>,
+}
+
+/// One mirror for each kind of objects.
+#[derive(Debug, Default)]
+pub(super) struct Mirrors {
+    pub(super) namespaces: Mirror<Namespace>,
+    pub(super) mounts: Mirror<String>,
+    pub(super) authorities: Mirror<String>,
+    pub(super) claims: Mirror<Claim>,
+    pub(super) jobs: Mirror<Job>,
+    pub(super) pods: Mirror<JobPod>,
+    pub(super) classes: Mirror<StorageClass>,
+    pub(super) webhooks: Mirror<Webhook>,
+    pub(super) claim_warnings: Mirror<Warning>,
+    pub(super) job_warnings: Mirror<Warning>,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { mirrors: Mutex::default(), missing: watch::Sender::new(KINDS) }
+    }
+}
+
+impl Index {
+    /// The mirrors, for a moment.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Mirrors> {
+        self.mirrors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All of one kind was seen for the first time.
+    pub(super) fn complete_one(&self) {
+        self.missing.send_modify(|missing| *missing = missing.saturating_sub(1));
+    }
+
+    /// Whether all of all kinds was seen.
+    pub(super) fn is_complete(&self) -> bool {
+        *self.missing.borrow() == 0
+    }
+
+    /// Waits until all of all kinds was seen: before that, what is missing may be there.
+    pub(super) async fn completed(&self) {
+        let mut missing = self.missing.subscribe();
+        // The sender is this index itself.
+        drop(missing.wait_for(|missing| *missing == 0).await);
+    }
+
+    /// What there is for the tenant of a namespace.
+    pub(super) fn observe(&self, namespace: &str) -> Observed {
+        let mirrors = self.lock();
+        let mut mounts = BTreeMap::new();
+        for generation in mirrors.mounts.of(namespace).into_iter().flat_map(BTreeMap::values) {
+            *mounts.entry(generation.clone()).or_default() += 1;
+        }
+        let mut claims = all(&mirrors.claims, namespace);
+        for claim in claims.values_mut() {
+            claim.warning = latest(&mirrors.claim_warnings, namespace, &claim.uid);
+        }
+        let mut jobs = all(&mirrors.jobs, namespace);
+        for job in jobs.values_mut() {
+            job.warning = latest(&mirrors.job_warnings, namespace, &job.uid);
+        }
+        Observed {
+            namespace: mirrors.namespaces.of("").and_then(|all| all.get(namespace)).cloned(),
+            claims,
+            jobs,
+            pods: all(&mirrors.pods, namespace),
+            mounts,
+            authorities: first(&mirrors.authorities, namespace),
+            classes: all(&mirrors.classes, ""),
+            webhook: first(&mirrors.webhooks, "").unwrap_or_default(),
+        }
+    }
+}
+
+fn all<Seen: Clone + PartialEq>(mirror: &Mirror<Seen>, namespace: &str) -> BTreeMap<String, Seen> {
+    mirror.of(namespace).cloned().unwrap_or_default()
+}
+
+/// The only object of a kind that is watched by its name.
+fn first<Seen: Clone + PartialEq>(mirror: &Mirror<Seen>, namespace: &str) -> Option<Seen> {
+    mirror.of(namespace)?.values().next().cloned()
+}
+
+fn latest(mirror: &Mirror<Warning>, namespace: &str, uid: &str) -> Option<String> {
+    let warnings = mirror.of(namespace)?.values().filter(|warning| warning.uid == uid);
+    warnings.max_by_key(|warning| warning.at).map(|warning| warning.text.clone())
+}

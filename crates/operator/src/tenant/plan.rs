@@ -1,0 +1,233 @@
+//! What to change for a tenant, and what to say about it. Pure: equal inputs give equal plans.
+//!
+//! # Guarantees
+//!
+//! - A tenant that has all gets no steps, and a status that equals its own.
+//! - New pods mount a claim only after it was verified; the one before is not touched while it is published,
+//!   while a running pod mounts it, or before the grace period is over.
+//! - Only namespaces that carry the tenant's label are changed, and only those that Relay made are deleted.
+
+mod farewell;
+mod namespace;
+mod retire;
+mod tools;
+mod trouble;
+mod verdict;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    Settings,
+    names::{self, Generation},
+    seen::Observed,
+};
+use crate::api::v1beta1::{
+    ConditionKind, InjectionMode, Tenant, TenantStatus, ToolsStatus, VolumeClaimTemplate,
+};
+use verdict::{Verdict, conditions};
+
+pub use verdict::refused;
+
+/// What a tenant should have.
+#[derive(Clone, Debug)]
+pub struct Wanted<'run> {
+    /// The tenant.
+    pub tenant: &'run Tenant,
+    /// What holds for all tenants.
+    pub settings: &'run Settings,
+    /// The claim's template, complete.
+    pub claim: VolumeClaimTemplate,
+    /// The generation of the tools.
+    pub generation: Generation,
+    /// PEM of the authorities that the tenant's pods are to trust, once there are any.
+    pub authorities: Option<String>,
+}
+
+/// One idempotent change of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Make sure that the tenant cannot go before what was made for it.
+    Own,
+    /// Let the tenant go.
+    Disown,
+    /// Create the namespace.
+    CreateNamespace,
+    /// Apply the labels and annotations of the template, and Relay's own.
+    LabelNamespace,
+    /// Take Relay's labels from a namespace that was there before the tenant.
+    ReleaseNamespace,
+    /// Delete the namespace with this uid, which Relay made.
+    DeleteNamespace(String),
+    /// Write the authorities where the tenant's pods mount them.
+    WriteAuthorities,
+    /// Delete them.
+    DeleteAuthorities,
+    /// Create the claim.
+    CreateClaim,
+    /// Start the Job that fills it.
+    Install,
+    /// Start the Job that verifies it.
+    Verify,
+    /// Delete a claim of other tools that no pod mounts.
+    RetireClaim(Target),
+    /// Delete a Job that is of no use any more.
+    DeleteJob(Target),
+}
+
+/// What to delete: another object with the same name is not meant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// Name of the object.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+/// What to change, and what to say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Changes, in their order.
+    pub steps: Vec<Step>,
+    /// The status, true before the steps are taken.
+    pub status: TenantStatus,
+    /// When to look again though nothing has happened.
+    pub check_again: Option<Duration>,
+}
+
+/// A part of the plan: what it changes, and what it says.
+struct Part {
+    steps: Vec<Step>,
+    verdict: Verdict,
+    check_again: Option<Duration>,
+}
+
+impl Part {
+    fn new(steps: impl Into<Vec<Step>>, verdict: Verdict) -> Self {
+        Self { steps: steps.into(), verdict, check_again: None }
+    }
+}
+
+impl<'run> Wanted<'run> {
+    /// What a tenant should have.
+    #[must_use]
+    pub fn new(
+        tenant: &'run Tenant,
+        settings: &'run Settings,
+        authorities: Option<String>,
+    ) -> Self {
+        let claim = super::objects::complete_template(tenant);
+        let generation = Generation::of(&settings.tools_image, &claim);
+        Self { tenant, settings, claim, generation, authorities }
+    }
+
+    /// Hash of the labels and annotations that are applied to the namespace.
+    #[must_use]
+    pub fn namespace_hash(&self) -> String {
+        super::objects::namespace_hash(self.tenant)
+    }
+
+    /// Name of the tenant.
+    pub(super) fn name(&self) -> &str {
+        self.tenant.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Uid of the tenant.
+    pub(super) fn uid(&self) -> &str {
+        self.tenant.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Hash of the authorities.
+    #[must_use]
+    pub fn authorities_hash(&self) -> Option<String> {
+        self.authorities.as_ref().map(names::hash)
+    }
+
+    /// Tools that new pods mount, if their claim is still the one that was verified.
+    fn published(&self, observed: &Observed) -> Option<&ToolsStatus> {
+        let tools = self.tenant.status.as_ref()?.tools.as_ref()?;
+        let claim = observed.claims.get(&tools.claim_name)?;
+        (claim.uid == tools.claim_uid && tools::is_usable(claim)).then_some(tools)
+    }
+}
+
+/// Decides what to change.
+#[must_use]
+pub fn plan(wanted: &Wanted<'_>, observed: &Observed, now: Timestamp) -> Plan {
+    if wanted.tenant.metadata.deletion_timestamp.is_some() {
+        return farewell::plan(wanted, observed, now);
+    }
+    if !is_owned(wanted) {
+        let status = wanted.tenant.status.clone().unwrap_or_default();
+        return Plan { steps: vec![Step::Own], status, check_again: None };
+    }
+    let namespace = namespace::part(wanted, observed);
+    let has_namespace = namespace.verdict.is_true();
+    let mut steps = namespace.steps;
+    let mut status = TenantStatus {
+        namespace: has_namespace.then(|| wanted.tenant.namespace_name()),
+        ..TenantStatus::default()
+    };
+    let (mut part, mut check_again) = (waiting(), None);
+    if has_namespace {
+        let outcome = tools::outcome(wanted, observed, now);
+        part = outcome.part;
+        status.tools = outcome.published;
+        let retired = retire::part(wanted, observed, now, status.tools.as_ref());
+        status.previous_tools = retired.previous;
+        check_again = [part.check_again, retired.check_again].into_iter().flatten().min();
+        steps.append(&mut part.steps);
+        steps.extend(retired.steps);
+    }
+    let injection = injection(wanted, observed, &part.verdict);
+    status.observed_generation = wanted.tenant.metadata.generation;
+    status.conditions = conditions(
+        wanted.tenant,
+        now,
+        [
+            (ConditionKind::NamespaceReady, namespace.verdict),
+            (ConditionKind::ToolsReady, part.verdict),
+            (ConditionKind::InjectionReady, injection),
+        ],
+    );
+    Plan { steps, status, check_again }
+}
+
+/// Whether the tenant waits, when it is deleted, for what was made for it.
+fn is_owned(wanted: &Wanted<'_>) -> bool {
+    let mut finalizers = wanted.tenant.metadata.finalizers.iter().flatten();
+    finalizers.any(|finalizer| finalizer == names::FINALIZER)
+}
+
+/// What is said of the tools of a tenant without a namespace.
+fn waiting() -> Part {
+    Part::new([], Verdict::no("WaitingForNamespace", "the tools come when the namespace is ready"))
+}
+
+fn injection(wanted: &Wanted<'_>, observed: &Observed, tools: &Verdict) -> Verdict {
+    use super::seen::Webhook;
+    let name = crate::webhook::configuration::NAME;
+    match observed.webhook {
+        Webhook::Missing => Verdict::no(
+            "WebhookMissing",
+            format!(
+                "there is no webhook configuration {name}: the operator makes it when it has certificates; if it does not come, look at the operator's log"
+            ),
+        ),
+        Webhook::Untrusted => Verdict::no(
+            "WebhookNotTrusted",
+            format!(
+                "the webhook configuration {name} has no caBundle yet: the operator writes it; if it does not come, look at the operator's log"
+            ),
+        ),
+        Webhook::Trusted if !tools.is_true() => Verdict::no(
+            "ToolsNotReady",
+            match wanted.tenant.spec.injection.mode {
+                InjectionMode::Required => "new pods are refused until the tools are ready",
+                InjectionMode::Enabled => "new pods run without Relay until the tools are ready",
+            },
+        ),
+        Webhook::Trusted => Verdict::yes("Injecting", "new pods are wrapped"),
+    }
+}

@@ -1,0 +1,99 @@
+//! Tools that new pods no longer mount.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Step, Target, Wanted};
+use crate::{
+    api::v1beta1::{PreviousTools, ToolsStatus},
+    tenant::seen::{Claim, JobState, Life, Observed},
+};
+
+/// What becomes of other generations.
+#[derive(Default)]
+pub(super) struct Retired {
+    pub(super) steps: Vec<Step>,
+    pub(super) previous: Vec<PreviousTools>,
+    pub(super) check_again: Option<Duration>,
+}
+
+pub(super) fn part(
+    wanted: &Wanted<'_>,
+    observed: &Observed,
+    now: Timestamp,
+    published: Option<&ToolsStatus>,
+) -> Retired {
+    let mut retired = Retired { steps: useless_jobs(wanted, observed), ..Retired::default() };
+    let is_needed = |claim: &Claim| {
+        claim.generation == wanted.generation.as_str()
+            || published.is_some_and(|tools| tools.generation == claim.generation)
+    };
+    for (name, claim) in observed.claims.iter().filter(|(_, claim)| !is_needed(claim)) {
+        let previous = previous(wanted, observed, now, (name.as_str(), claim));
+        if claim.life == Life::Stays {
+            match left(wanted, now, &previous) {
+                Left::Mounted => {}
+                Left::Wait(left) => {
+                    retired.check_again =
+                        Some(retired.check_again.map_or(left, |sooner| sooner.min(left)))
+                }
+                // Only what the status listed before: new pods have had the grace period to know.
+                Left::Nothing => retired.steps.extend(known(wanted, name).map(|_| {
+                    Step::RetireClaim(Target { name: name.clone(), uid: claim.uid.clone() })
+                })),
+            }
+        }
+        retired.previous.push(previous);
+    }
+    retired
+}
+
+/// Jobs for other generations that still run.
+fn useless_jobs(wanted: &Wanted<'_>, observed: &Observed) -> Vec<Step> {
+    let running = observed.jobs.iter().filter(|(_, job)| {
+        job.generation != wanted.generation.as_str()
+            && job.state == JobState::Running
+            && job.life == Life::Stays
+    });
+    running
+        .map(|(name, job)| Step::DeleteJob(Target { name: name.clone(), uid: job.uid.clone() }))
+        .collect()
+}
+
+/// What the status says about a claim that new pods do not mount.
+fn known<'run>(wanted: &'run Wanted<'_>, claim_name: &str) -> Option<&'run PreviousTools> {
+    let status = wanted.tenant.status.as_ref()?;
+    status.previous_tools.iter().find(|tools| tools.claim_name == claim_name)
+}
+
+fn previous(
+    wanted: &Wanted<'_>,
+    observed: &Observed,
+    now: Timestamp,
+    (name, claim): (&str, &Claim),
+) -> PreviousTools {
+    let is_mounted = observed.mounts.get(&claim.generation).is_some_and(|pods| *pods > 0);
+    let since = known(wanted, name).and_then(|tools| tools.unused_since.clone());
+    PreviousTools {
+        generation: claim.generation.clone(),
+        claim_name: name.to_owned(),
+        unused_since: (!is_mounted).then(|| since.unwrap_or(Time(now))),
+    }
+}
+
+/// Time until a claim can go.
+enum Left {
+    /// A pod mounts it.
+    Mounted,
+    Wait(Duration),
+    Nothing,
+}
+
+fn left(wanted: &Wanted<'_>, now: Timestamp, previous: &PreviousTools) -> Left {
+    let Some(since) = &previous.unused_since else { return Left::Mounted };
+    let grace = SignedDuration::try_from(wanted.settings.grace).unwrap_or(SignedDuration::MAX);
+    let left = grace.saturating_sub(now.duration_since(since.0));
+    if left.is_positive() { Left::Wait(left.unsigned_abs()) } else { Left::Nothing }
+}

@@ -1,0 +1,171 @@
+//! Objects of the API server, reduced to what plans depend on. Pure.
+
+use k8s_openapi::api::{
+    admissionregistration::v1::MutatingWebhookConfiguration,
+    batch::v1::Job,
+    core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod},
+    storage::v1::StorageClass,
+};
+use kube::{ResourceExt, core::PartialObjectMeta};
+
+use super::{
+    names::{self, APPLIED, CREATED_FOR, GENERATION},
+    seen::{self, JobState, Life, Phase, Webhook},
+};
+use crate::{
+    certificates::{CA_CONFIG_MAP, CA_KEY},
+    injection::INJECTED,
+};
+
+/// Marks the class that claims without one get.
+const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+/// Label of a pod: its Job.
+const JOB: &str = "batch.kubernetes.io/job-name";
+/// Why a container waits when its image is not there.
+const IMAGE_ERRORS: [&str; 6] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "ImageInspectError",
+    "RegistryUnavailable",
+];
+
+/// What a warning is about, and what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Warning {
+    /// Uid of the object.
+    pub(super) uid: String,
+    /// What was said.
+    pub(super) text: String,
+    /// When, by the server's own count.
+    pub(super) at: Option<jiff::Timestamp>,
+}
+
+fn life<K: ResourceExt>(object: &K) -> Life {
+    if object.meta().deletion_timestamp.is_some() { Life::Ends } else { Life::Stays }
+}
+
+fn label<K: ResourceExt>(object: &K, name: &str) -> String {
+    object.labels().get(name).cloned().unwrap_or_default()
+}
+
+pub(super) fn namespace<K: ResourceExt>(object: &K) -> Option<seen::Namespace> {
+    Some(seen::Namespace {
+        uid: object.uid().unwrap_or_default(),
+        created_for: object.annotations().get(CREATED_FOR).cloned(),
+        applied: object.annotations().get(APPLIED).cloned(),
+        life: life(object),
+        labels: object.labels().clone(),
+    })
+}
+
+/// The generation of the tools that a running pod mounts.
+pub(super) fn mount(object: &PartialObjectMeta<Pod>) -> Option<String> {
+    object.annotations().get(INJECTED).cloned()
+}
+
+pub(super) fn authorities(object: &ConfigMap) -> Option<String> {
+    let bundle = object.data.as_ref().and_then(|data| data.get(CA_KEY)).map(names::hash);
+    // One that lost its key differs from all.
+    (object.name_any() == CA_CONFIG_MAP).then(|| bundle.unwrap_or_default())
+}
+
+pub(super) fn claim(object: &PersistentVolumeClaim) -> Option<seen::Claim> {
+    let status = object.status.as_ref();
+    Some(seen::Claim {
+        uid: object.uid().unwrap_or_default(),
+        generation: label(object, GENERATION),
+        phase: match status.and_then(|status| status.phase.as_deref()) {
+            Some("Bound") => Phase::Bound,
+            Some("Lost") => Phase::Lost,
+            _ => Phase::Pending,
+        },
+        class: object.spec.as_ref().and_then(|spec| spec.storage_class_name.clone()),
+        created: object.creation_timestamp(),
+        life: life(object),
+        warning: None,
+    })
+}
+
+pub(super) fn job(object: &Job) -> Option<seen::Job> {
+    let conditions = object.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut held = conditions.filter(|condition| condition.status == "True");
+    let state = held.find_map(|condition| match condition.type_.as_str() {
+        "Complete" => Some(JobState::Succeeded),
+        "Failed" => {
+            let texts = [&condition.reason, &condition.message].into_iter().flatten();
+            let texts: Vec<_> = texts.filter(|text| !text.is_empty()).map(String::as_str).collect();
+            Some(JobState::Failed(texts.join(": ")))
+        }
+        _ => None,
+    });
+    Some(seen::Job {
+        uid: object.uid().unwrap_or_default(),
+        generation: label(object, GENERATION),
+        state: state.unwrap_or_default(),
+        created: object.creation_timestamp(),
+        life: life(object),
+        warning: None,
+    })
+}
+
+pub(super) fn job_pod(object: &Pod) -> Option<seen::JobPod> {
+    let job = object.labels().get(JOB)?.clone();
+    let status = object.status.as_ref();
+    let containers = || status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let waiting = containers().filter_map(|container| container.state.as_ref()?.waiting.as_ref());
+    let image_error = waiting.filter(|waiting| {
+        waiting.reason.as_deref().is_some_and(|reason| IMAGE_ERRORS.contains(&reason))
+    });
+    let ended = containers().filter_map(|container| container.state.as_ref()?.terminated.as_ref());
+    let mut failures = ended.filter(|ended| ended.exit_code != 0);
+    let conditions = status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut unschedulable = conditions
+        .filter(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    Some(seen::JobPod {
+        job,
+        image_error: image_error
+            .map(|waiting| waiting.message.clone().or_else(|| waiting.reason.clone()))
+            .next()
+            .flatten(),
+        unschedulable: unschedulable.find_map(|condition| condition.message.clone()),
+        failure: failures.find_map(|ended| {
+            let status = format!("exit status {}", ended.exit_code);
+            ended.message.clone().filter(|message| !message.trim().is_empty()).or(Some(status))
+        }),
+    })
+}
+
+pub(super) fn storage_class(
+    object: &PartialObjectMeta<StorageClass>,
+) -> Option<seen::StorageClass> {
+    let is_default = object.annotations().get(DEFAULT_CLASS).is_some_and(|value| value == "true");
+    Some(if is_default { seen::StorageClass::Default } else { seen::StorageClass::ByName })
+}
+
+pub(super) fn webhook(object: &MutatingWebhookConfiguration) -> Option<Webhook> {
+    let mut webhooks = object.webhooks.iter().flatten().peekable();
+    let has_any = webhooks.peek().is_some();
+    let trusts = webhooks.all(|webhook| {
+        webhook.client_config.ca_bundle.as_ref().is_some_and(|bundle| !bundle.0.is_empty())
+    });
+    Some(if has_any && trusts { Webhook::Trusted } else { Webhook::Untrusted })
+}
+
+/// A warning about an object that Relay made, by its name.
+pub(super) fn warning(event: &Event) -> Option<Warning> {
+    let about = &event.involved_object;
+    let is_ours = about.name.as_deref().is_some_and(|name| name.starts_with("relay-"));
+    let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
+    let at = series.map(|time| time.0);
+    let at = at
+        .or_else(|| event.last_timestamp.as_ref().map(|time| time.0))
+        .or_else(|| event.event_time.as_ref().map(|time| time.0))
+        .or_else(|| event.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    is_ours.then(|| Warning {
+        uid: about.uid.clone().unwrap_or_default(),
+        text: event.message.clone().unwrap_or_default(),
+        at,
+    })
+}

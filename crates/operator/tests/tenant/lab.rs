@@ -1,0 +1,305 @@
+//! Operators beside a real API server and its controllers. Where there is no kubelet the test does
+//! what one would do: it says that the pods of Jobs have ended.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1::MutatingWebhookConfiguration,
+        coordination::v1::Lease,
+        core::v1::{Namespace, PersistentVolumeClaim, Pod},
+        storage::v1::StorageClass,
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, Config, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use relay_operator::api::{
+    tenants,
+    v1beta1::{Tenant, TenantStatus},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::{sleep, timeout},
+};
+
+/// How long a test waits for what has to come, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Operators write everywhere in a cluster, so one test runs at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A storage class that nobody provides: claims stay pending, and their pods are never placed.
+const CLASS: &str = "relay-test-nobody";
+
+/// A cluster, and names in it that only this test uses.
+pub(crate) struct Lab {
+    pub(crate) client: Client,
+    kubeconfig: PathBuf,
+    /// Beginning of all names.
+    pub(crate) id: String,
+    scratch: TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// An operator that runs. It is killed when dropped.
+pub(crate) struct Operator {
+    child: Child,
+    /// Where its counters are.
+    address: String,
+}
+
+impl Lab {
+    /// The cluster that `RELAY_TEST_KUBECONFIG` names; without it, says that the test does nothing.
+    pub(crate) async fn start() -> Option<Self> {
+        let Some(kubeconfig) = kubeconfig() else {
+            eprintln!("skipped: RELAY_TEST_KUBECONFIG names no cluster");
+            return None;
+        };
+        let alone = ALONE.lock().await;
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let options = KubeConfigOptions::default();
+        let read = Kubeconfig::read_from(&kubeconfig).expect("a kubeconfig");
+        let config = Config::from_custom_kubeconfig(read, &options).await.expect("a cluster");
+        let id = format!("rt{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let scratch = tempfile::tempdir().expect("a folder for the test");
+        let client = Client::try_from(config).expect("a client");
+        let lab = Self { client, kubeconfig, id, scratch, _alone: alone };
+        lab.prepare().await;
+        Some(lab)
+    }
+
+    async fn prepare(&self) {
+        let definition = serde_json::to_value(tenants()).expect("JSON");
+        self.apply(&self.all::<CustomResourceDefinition>(), definition).await;
+        wait("the API server knows tenants", async || {
+            self.all::<Tenant>().list(&ListParams::default()).await.is_ok()
+        })
+        .await;
+        let class = json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "relay.sh/nobody",
+            "metadata": { "name": CLASS },
+        });
+        self.apply(&self.all::<StorageClass>(), class).await;
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": self.system() },
+        });
+        self.apply(&self.all::<Namespace>(), namespace).await;
+    }
+
+    /// The operators' own namespace.
+    pub(crate) fn system(&self) -> String {
+        format!("{}-system", self.id)
+    }
+
+    /// Name of the only tenant, and of its namespace.
+    pub(crate) fn tenant(&self) -> String {
+        format!("{}-tenant", self.id)
+    }
+
+    pub(crate) fn all<Kind: Resource<DynamicType = ()>>(&self) -> Api<Kind> {
+        Api::all(self.client.clone())
+    }
+
+    pub(crate) fn within<Kind>(&self, namespace: &str) -> Api<Kind>
+    where
+        Kind: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    pub(crate) async fn try_apply<Kind>(
+        &self,
+        api: &Api<Kind>,
+        object: Value,
+    ) -> Result<Kind, kube::Error>
+    where
+        Kind: Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let name = object["metadata"]["name"].as_str().expect("it has a name").to_owned();
+        let how = PatchParams::apply("relay-tests").force();
+        api.patch(&name, &how, &Patch::Apply(object)).await
+    }
+
+    pub(crate) async fn apply<Kind>(&self, api: &Api<Kind>, object: Value)
+    where
+        Kind: Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        self.try_apply(api, object).await.expect("it can be applied");
+    }
+
+    /// A tenant with this spec, whose claims nobody provides.
+    pub(crate) async fn apply_tenant(&self, mut spec: Value) {
+        spec["entrypointInjection"]["volumeClaimTemplate"] =
+            json!({ "spec": { "accessModes": ["ReadOnlyMany"], "storageClassName": CLASS } });
+        let name = self.tenant();
+        let tenant = json!({
+            "apiVersion": "relay.sh/v1beta1", "kind": "Tenant", "metadata": { "name": name }, "spec": spec,
+        });
+        self.apply(&self.all::<Tenant>(), tenant).await;
+    }
+
+    /// A pod that mounts tools, as the webhook leaves it. It is never placed.
+    pub(crate) async fn apply_pod(&self, name: &str, generation: &str) {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": name, "annotations": { "relay.sh/injected": generation },
+                // The webhook of this test does not answer.
+                "labels": { "relay.sh/inject": "false" },
+            },
+            "spec": {
+                "nodeSelector": { "relay.sh/nowhere": "true" },
+                "containers": [{ "name": "main", "image": "dev.local/none" }],
+                "volumes": [{ "name": "relay-tools", "persistentVolumeClaim": { "claimName": format!("relay-tools-{generation}") } }],
+            },
+        });
+        let api = self.within::<Pod>(&self.tenant());
+        wait("the namespace takes pods", async || self.try_apply(&api, pod.clone()).await.is_ok())
+            .await;
+    }
+
+    /// Does what a kubelet would do: the pods of all Jobs of the tenant end well.
+    pub(crate) async fn end_jobs(&self) {
+        let api = self.within::<Pod>(&self.tenant());
+        let jobs = ListParams::default().labels("batch.kubernetes.io/job-name");
+        for pod in api.list(&jobs).await.expect("a list of pods") {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            if phase == Some("Pending") {
+                let ended = json!({ "status": { "phase": "Succeeded" } });
+                let how = PatchParams::default();
+                // It may be gone by now.
+                drop(api.patch_status(&pod.name_any(), &how, &Patch::Merge(ended)).await);
+            }
+        }
+    }
+
+    /// The status of the tenant, or an empty one.
+    pub(crate) async fn status(&self) -> TenantStatus {
+        let tenant = self.all::<Tenant>().get_opt(&self.tenant()).await.expect("an answer");
+        tenant.and_then(|tenant| tenant.status).unwrap_or_default()
+    }
+
+    /// Names of the claims of tools that are there and stay.
+    pub(crate) async fn claims(&self) -> Vec<String> {
+        let claims = self.within::<PersistentVolumeClaim>(&self.tenant());
+        let claims = claims.list(&ListParams::default()).await.expect("a list of claims");
+        let stay = claims.iter().filter(|claim| claim.metadata.deletion_timestamp.is_none());
+        stay.map(ResourceExt::name_any).collect()
+    }
+
+    /// Waits for tools of this image, while Jobs end.
+    pub(crate) async fn wait_for_tools(&self, image: &str) -> TenantStatus {
+        wait(&format!("the tenant has the tools of {image}"), async || {
+            self.end_jobs().await;
+            self.status().await.tools.is_some_and(|tools| tools.image == image)
+        })
+        .await;
+        self.status().await
+    }
+
+    /// Holder of the lease.
+    pub(crate) async fn leader(&self) -> String {
+        let lease = self.within::<Lease>(&self.system()).get_opt("relay-operator").await;
+        let spec = lease.expect("an answer").and_then(|lease| lease.spec);
+        spec.and_then(|spec| spec.holder_identity).unwrap_or_default()
+    }
+
+    /// An operator with these tools. It has the lead for six seconds at a time.
+    pub(crate) async fn operator(&self, identity: &str, image: &str) -> Operator {
+        let file = self.scratch.path().join(format!("address-{identity}"));
+        drop(fs::remove_file(&file));
+        let log = fs::OpenOptions::new().append(true).create(true).open(self.log(identity));
+        let child = Command::new(env!("CARGO_BIN_EXE_relay-operator"))
+            .args(["run", "--tools-image", image, "--identity", identity])
+            .args(["--namespace", &self.system(), "--listen", "127.0.0.1:0"])
+            .args([
+                "--webhook-listen",
+                "127.0.0.1:0",
+                "--webhook-url",
+                "https://127.0.0.1:9/inject",
+            ])
+            .args(["--lease-seconds", "6", "--grace-seconds", "1", "--drain-seconds", "0"])
+            .args(["--address-file".as_ref(), file.as_os_str()])
+            .env("KUBECONFIG", &self.kubeconfig)
+            .stdin(Stdio::null())
+            .stderr(log.expect("a log"))
+            .spawn()
+            .expect("the operator can be started");
+        let mut operator = Operator { child, address: String::new() };
+        wait("the operator listens", async || file.exists()).await;
+        operator.address = fs::read_to_string(&file).expect("the address is text");
+        operator
+    }
+
+    fn log(&self, identity: &str) -> PathBuf {
+        self.scratch.path().join(format!("log-{identity}"))
+    }
+
+    /// Removes what the test made.
+    pub(crate) async fn end(self, operator: Operator) {
+        let how = DeleteParams::default();
+        drop(self.all::<Tenant>().delete(&self.tenant(), &how).await);
+        wait("the tenant is gone", async || {
+            self.all::<Tenant>().get_opt(&self.tenant()).await.expect("an answer").is_none()
+        })
+        .await;
+        drop(operator);
+        drop(self.all::<Namespace>().delete(&self.tenant(), &how).await);
+        drop(self.all::<Namespace>().delete(&self.system(), &how).await);
+        drop(self.all::<MutatingWebhookConfiguration>().delete("0-relay-injection", &how).await);
+    }
+}
+
+impl Operator {
+    /// Sends a signal.
+    pub(crate) fn send(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([format!("-{signal}"), pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()));
+    }
+
+    /// Sum of a counter over its labels.
+    pub(crate) async fn count(&self, name: &str) -> f64 {
+        let text =
+            reqwest::get(format!("http://{}/metrics", self.address)).await.expect("an answer");
+        let text = text.text().await.expect("text");
+        let counts =
+            text.lines().filter(|line| line.starts_with(&format!("relay_operator_{name}")));
+        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Returns as soon as `condition` holds.
+pub(crate) async fn wait(what: &str, condition: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert!(timeout(PATIENCE, waiting).await.is_ok(), "not within {PATIENCE:?}: {what}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
+fn kubeconfig() -> Option<PathBuf> {
+    std::env::var_os("RELAY_TEST_KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
