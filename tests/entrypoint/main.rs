@@ -6,6 +6,7 @@
 mod bytes;
 mod confined;
 mod delivery;
+mod install;
 mod lab;
 mod options;
 mod orphans;

@@ -14,7 +14,7 @@ use std::{
 use relay_log_client::{ServiceUrl, Settings, UrlError};
 use relay_protocol::name::{ContainerName, NameError, Namespace, PodName};
 
-use crate::environment::Environment;
+use crate::{environment::Environment, install::Mode};
 use flags::{Flags, Request};
 
 pub(crate) use flags::{Copying, Recipient, USAGE};
@@ -102,6 +102,8 @@ pub(crate) enum Plan {
     Help,
     /// Print the version.
     Version,
+    /// Put this program into a folder, or compare what is there with it.
+    Install(PathBuf, Mode),
     /// Become the command that begins at this argument.
     Become(usize),
     /// Run the command that begins at this argument and keep its output.
@@ -133,6 +135,7 @@ pub(crate) fn read(arguments: &[CString], environment: &Environment) -> Result<P
     match request.ok_or(ConfigError::NoCommand)? {
         Request::Help => Ok(Plan::Help),
         Request::Version => Ok(Plan::Version),
+        Request::Install(directory, mode) => Ok(Plan::Install(directory.into(), mode)),
         Request::Run(flags, command) => {
             let host = rustix::system::uname();
             let sources = Sources { environment, host: host.nodename().to_bytes() };

@@ -14,6 +14,7 @@ mod config;
 mod console;
 mod environment;
 mod exit;
+mod install;
 mod keep;
 mod launch;
 mod mask;
@@ -26,6 +27,7 @@ mod termination;
 use std::{
     error::Error,
     ffi::{CString, c_int},
+    path::Path,
 };
 
 use command::CommandError;
@@ -39,6 +41,7 @@ fn run(arguments: &[CString], environment: &Environment) -> c_int {
     let status = match config::read(arguments, environment) {
         Ok(Plan::Help) => print(USAGE),
         Ok(Plan::Version) => print(concat!("entrypoint ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Plan::Install(directory, mode)) => install(&directory, mode),
         Ok(Plan::Become(at)) => become_command(command(at), environment),
         Ok(Plan::Keep(at, config)) => keep::keep(command(at), environment, *config),
         Err(error) => {
@@ -52,6 +55,20 @@ fn run(arguments: &[CString], environment: &Environment) -> c_int {
 fn print(text: &str) -> Status {
     console::print(text);
     Status::SUCCESS
+}
+
+/// Puts this program into a folder, or compares what is there with it.
+fn install(directory: &Path, mode: install::Mode) -> Status {
+    match install::install(directory, mode) {
+        Ok(sum) => {
+            let path = directory.join("lib/entrypoint");
+            print(&format!("{} is this program (sha256 {sum})\n", path.display()))
+        }
+        Err(error) => {
+            console::say_early(&sentence(&error));
+            Status::RELAY_FAILED
+        }
+    }
 }
 
 /// Without a log service nothing of Relay stays. Returns only if the command cannot be executed.

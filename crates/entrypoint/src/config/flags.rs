@@ -5,13 +5,18 @@ use std::os::unix::ffi::OsStringExt;
 
 use lexopt::{Arg, Parser};
 
+use crate::install::Mode;
+
 /// What `--help` prints.
 pub(crate) const USAGE: &str = "\
 Runs a command and delivers its output to Relay's log service.
 
 Usage: entrypoint [OPTIONS] [--] COMMAND [ARGUMENTS...]
+       entrypoint install [--verify] DIR
 
-Without --log-url it becomes the command.
+Without --log-url it becomes the command. As its first word, install puts this
+program into DIR/lib, or compares what is there with itself; write -- before a
+command of that name.
 
 Options (the variable in brackets is used without the option):
   --log-url URL      log service: https://HOST[:PORT], http://localhost:PORT or
@@ -73,6 +78,8 @@ pub(crate) enum Request {
     Help,
     /// To print the version.
     Version,
+    /// To put this program into a folder, or to compare what is there with it.
+    Install(OsString, Mode),
     /// To run the command that begins at this argument.
     Run(Flags, usize),
 }
@@ -85,6 +92,9 @@ pub(crate) fn read(arguments: &[CString]) -> Result<Option<Request>, lexopt::Err
     let texts = arguments.iter().skip(1);
     let mut parser =
         Parser::from_args(texts.map(|text| OsString::from_vec(text.as_bytes().to_vec())));
+    if arguments.get(1).is_some_and(|word| word.as_bytes() == b"install") {
+        return read_install(parser).map(Some);
+    }
     let mut flags = Flags::default();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -108,9 +118,26 @@ pub(crate) fn read(arguments: &[CString]) -> Result<Option<Request>, lexopt::Err
     Ok(None)
 }
 
+/// Reads what comes after `install`.
+fn read_install(mut parser: Parser) -> Result<Request, lexopt::Error> {
+    let (mut directory, mut mode) = (None, Mode::Write);
+    // The word itself.
+    parser.value()?;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Request::Help),
+            Arg::Long("verify") => mode = Mode::Verify,
+            Arg::Value(value) if directory.is_none() => directory = Some(value),
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    let directory = directory.ok_or("install needs a folder: write entrypoint install DIR")?;
+    Ok(Request::Install(directory, mode))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Copying, Request, read};
+    use super::{Copying, Mode, Request, read};
     use proptest::prelude::*;
     use std::ffi::CString;
 
@@ -136,6 +163,21 @@ mod tests {
         assert_eq!(command_of(&["--", "--help"]), ["--help"]);
         assert_eq!(command_of(&["--", ""]), [""]);
         assert_eq!(command_of(&["ls", "--tee"]), ["ls", "--tee"]);
+    }
+
+    #[test]
+    fn install_is_ours_only_as_the_first_word() {
+        for words in [&["install", "--verify", "/d"][..], &["install", "/d", "--verify"]] {
+            let Some(Request::Install(folder, Mode::Verify)) = read(&arguments(words)).unwrap() else {
+                panic!("{words:?}");
+            };
+            assert_eq!(folder, "/d");
+        }
+        assert_eq!(command_of(&["--", "install", "-d", "/d"]), ["install", "-d", "/d"]);
+        assert_eq!(command_of(&["--tee", "install", "/d"]), ["install", "/d"]);
+        for words in [&["install"][..], &["install", "/d", "/e"], &["install", "-m", "755"]] {
+            assert!(read(&arguments(words)).is_err(), "{words:?}");
+        }
     }
 
     #[test]
