@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod cluster;
 pub mod gcs;
+pub mod kube;
 pub mod lab;
 pub mod measure;
 pub mod process;

@@ -8,6 +8,8 @@ use relay_protocol::{
     service_url::ServiceUrl,
 };
 
+const NAMESPACE: &str = "The namespace [default: local; in a cluster that of the context]";
+
 /// Reads the logs that Relay keeps.
 #[derive(Debug, Parser)]
 #[command(name = "relay", version, max_term_width = 100, arg_required_else_help = true)]
@@ -24,13 +26,14 @@ pub(crate) struct ServiceArguments {
     /// The log service.
     #[arg(
         long,
-        help = "The log service: https://HOST[:PORT], http:// on loopback, or unix:/PATH/SOCKET",
+        help = "The log service: https://HOST[:PORT], http:// on loopback, or unix:/PATH/SOCKET. Without it kubectl relay looks for the service in the cluster, and relay asks http://127.0.0.1:8080",
         value_name = "URL",
         env = "RELAY_LOG_URL",
-        default_value = "http://127.0.0.1:8080",
         global = true
     )]
-    pub(crate) log_url: ServiceUrl,
+    pub(crate) log_url: Option<ServiceUrl>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArguments,
     /// File with the access token.
     #[arg(long, value_name = "FILE", env = "RELAY_TOKEN_FILE", global = true)]
     pub(crate) token_file: Option<PathBuf>,
@@ -46,6 +49,35 @@ pub(crate) struct ServiceArguments {
         global = true
     )]
     pub(crate) color: Colour,
+}
+
+/// Which cluster, if the service is to be found in one.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ClusterArguments {
+    /// File that says how to reach the cluster.
+    #[arg(
+        long,
+        help = "File that says how to reach the cluster, in place of KUBECONFIG and ~/.kube/config",
+        value_name = "FILE",
+        global = true
+    )]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of that file.
+    #[arg(
+        long,
+        help = "Context of that file, in place of its current one",
+        value_name = "NAME",
+        global = true
+    )]
+    pub(crate) context: Option<String>,
+    /// Where Relay is installed.
+    #[arg(
+        long,
+        help = "Namespace of the cluster in which Relay is installed [default: relay-system]",
+        value_name = "NAME",
+        global = true
+    )]
+    pub(crate) relay_namespace: Option<Namespace>,
 }
 
 /// When to print in colour.
@@ -82,8 +114,8 @@ pub(crate) struct LogsArguments {
     #[arg(value_name = "POD", value_parser = pod_name)]
     pub(crate) pod: PodName,
     /// Its namespace.
-    #[arg(short, long, env = "RELAY_NAMESPACE", default_value = "local")]
-    pub(crate) namespace: Namespace,
+    #[arg(short, long, env = "RELAY_NAMESPACE", help = NAMESPACE)]
+    pub(crate) namespace: Option<Namespace>,
     /// One container; needed if the pod has several.
     #[arg(short, long)]
     pub(crate) container: Option<ContainerName>,
@@ -128,8 +160,8 @@ pub(crate) struct ListArguments {
     #[arg(value_name = "POD", value_parser = pod_name)]
     pub(crate) pod: Option<PodName>,
     /// The namespace.
-    #[arg(short, long, env = "RELAY_NAMESPACE", default_value = "local")]
-    pub(crate) namespace: Namespace,
+    #[arg(short, long, env = "RELAY_NAMESPACE", help = NAMESPACE)]
+    pub(crate) namespace: Option<Namespace>,
     /// What to print.
     #[arg(short, long, default_value = "text")]
     pub(crate) output: ListOutput,

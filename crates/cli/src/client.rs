@@ -15,8 +15,17 @@ use reqwest::{
     redirect::Policy,
 };
 use serde_json::from_slice;
+use tokio::time::timeout;
 
-use crate::{service_url, terminal::plain};
+use crate::{
+    cluster::{Cluster, ClusterError, Way},
+    service_url,
+    terminal::plain,
+};
+
+const AGENT: &str = concat!("relay/", env!("CARGO_PKG_VERSION"));
+/// What messages call the service of a cluster.
+const IN_CLUSTER: &str = "https://relay-log-service";
 
 /// A service that takes longer to accept a connection is not reachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,18 +37,29 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Which service, and as whom.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
-    pub(crate) url: ServiceUrl,
+    pub(crate) place: Place,
     /// Read anew for every request: tokens are renewed in place.
     pub(crate) token_file: Option<PathBuf>,
     /// Certificates (PEM) that alone may vouch for the service; the system's if absent.
     pub(crate) ca_file: Option<PathBuf>,
 }
 
+/// Where the service is.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    Url(ServiceUrl),
+    /// To be found there, with the rights of a person.
+    Cluster(Box<Cluster>),
+}
+
 /// A client of one log service.
 #[derive(Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
-    service: Service,
+    way: Option<Way>,
+    /// Within a cluster a name that stands for it.
+    url: ServiceUrl,
+    token_file: Option<PathBuf>,
 }
 
 /// Why a request failed.
@@ -66,6 +86,9 @@ pub(crate) enum ClientError {
         "cannot connect to the log service at {url}: {reason}. Start it there, or give its address with --log-url or RELAY_LOG_URL"
     )]
     Connect { url: String, reason: String },
+    /// The service of a cluster cannot be reached.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The connection broke.
     #[error("the connection to the log service at {url} broke: {reason}")]
     Broken { url: String, reason: String },
@@ -82,6 +105,7 @@ impl ClientError {
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Broken { .. } => true,
+            Self::Cluster(error) => error.is_retryable(),
             Self::Refused { status, .. } => {
                 status.is_server_error()
                     || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(status)
@@ -99,38 +123,54 @@ impl ClientError {
 }
 
 impl Client {
-    /// Prepares a client; nothing is sent.
+    /// Prepares a client; nothing is sent to the service.
     ///
     /// # Errors
     ///
-    /// [`ClientError::File`], [`ClientError::Content`] and [`ClientError::Tls`].
-    pub(crate) fn new(service: Service) -> Result<Self, ClientError> {
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("relay/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_keepalive(KEEPALIVE)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .http2_keep_alive_while_idle(true)
-            .tcp_nodelay(true);
-        // Without certificates a client cannot be built, though plain HTTP needs none.
-        let builder = match (&service.ca_file, service.url.is_remote()) {
-            (_, false) => builder.tls_certs_only([]).no_proxy(),
-            (None, true) => builder,
-            (Some(path), true) => builder.tls_certs_only(certificates(path)?),
-        };
-        let builder = match service_url::socket(&service.url) {
-            Some(path) => builder.unix_socket(path),
-            None => builder,
-        };
-        let http =
-            builder.build().map_err(|error| ClientError::Tls { reason: root_cause(&error) })?;
-        Ok(Self { http, service })
+    /// [`ClientError::File`], [`ClientError::Content`], [`ClientError::Tls`] and
+    /// [`ClientError::Cluster`].
+    pub(crate) async fn open(service: Service) -> Result<Self, ClientError> {
+        let Service { place, token_file, ca_file } = service;
+        match place {
+            Place::Url(url) => {
+                let http = connecting(&url, ca_file.as_ref())?;
+                Ok(Self { http, way: None, url, token_file })
+            }
+            Place::Cluster(cluster) => {
+                let way = Some(cluster.open(ca_file).await?);
+                let url = IN_CLUSTER.parse().expect("it is the address of a service");
+                // Only puts requests together.
+                let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build();
+                let http = http.map_err(|error| ClientError::Tls { reason: root_cause(&error) })?;
+                Ok(Self { http, way, url, token_file })
+            }
+        }
+    }
+
+    /// Whether rights are those of a cluster.
+    pub(crate) fn is_in_cluster(&self) -> bool {
+        self.way.is_some()
+    }
+
+    /// How to call this program, in advice.
+    pub(crate) fn program(&self) -> &'static str {
+        if self.is_in_cluster() { "kubectl relay" } else { "relay" }
+    }
+
+    /// What else may be the reason where the service says that there is nothing: it does not tell
+    /// those who may not read.
+    pub(crate) fn advice(&self, namespace: &Namespace) -> String {
+        match self.way {
+            Some(_) => format!(
+                "; whether you may read it: `kubectl auth can-i get pods --subresource=log -n {namespace}`"
+            ),
+            None => String::new(),
+        }
     }
 
     /// Address of a resource of the service.
     pub(crate) fn resource(&self, segments: &[&str]) -> Url {
-        service_url::resource(&self.service.url, segments)
+        service_url::resource(&self.url, segments)
     }
 
     /// A request for a resource, to be completed and [sent](Self::send).
@@ -148,7 +188,14 @@ impl Client {
             Some(token) => request.header(AUTHORIZATION, token),
             None => request,
         };
-        let response = request.send().await.map_err(|error| self.failed(&error))?;
+        let response = match &self.way {
+            None => request.send().await.map_err(|error| self.failed(&error))?,
+            Some(way) => {
+                let request = request.build().and_then(http::Request::try_from);
+                let response = way.send(request.map_err(|error| self.failed(&error))?).await?;
+                response.map(reqwest::Body::wrap).into()
+            }
+        };
         if response.status().is_success() {
             Ok(response)
         } else {
@@ -180,7 +227,7 @@ impl Client {
 
     /// An error of the connection, after the answer began.
     pub(crate) fn failed(&self, error: &reqwest::Error) -> ClientError {
-        let (url, reason) = (self.service.url.to_string(), root_cause(error));
+        let (url, reason) = (self.url.to_string(), root_cause(error));
         if error.is_connect() {
             ClientError::Connect { url, reason }
         } else {
@@ -190,20 +237,26 @@ impl Client {
 
     /// The answer makes no sense.
     pub(crate) fn foreign(&self, what: impl Into<String>) -> ClientError {
-        ClientError::Foreign { url: self.service.url.to_string(), what: what.into() }
+        ClientError::Foreign { url: self.url.to_string(), what: what.into() }
     }
 
     async fn list<T: serde::de::DeserializeOwned>(
         &self,
         segments: &[&str],
     ) -> Result<T, ClientError> {
-        let response = self.send(self.get(self.resource(segments)).timeout(LIST_TIMEOUT)).await?;
-        let body = response.bytes().await.map_err(|error| self.failed(&error))?;
+        let listing = async {
+            let response = self.send(self.get(self.resource(segments))).await?;
+            response.bytes().await.map_err(|error| self.failed(&error))
+        };
+        let body = timeout(LIST_TIMEOUT, listing).await.unwrap_or_else(|_| {
+            let reason = "the list took too long".to_owned();
+            Err(ClientError::Broken { url: self.url.to_string(), reason })
+        })?;
         from_slice(&body).map_err(|error| self.foreign(format!("its list is malformed ({error})")))
     }
 
     fn token(&self) -> Result<Option<HeaderValue>, ClientError> {
-        let Some(path) = &self.service.token_file else { return Ok(None) };
+        let Some(path) = &self.token_file else { return Ok(None) };
         let text = read("token file", path)?;
         let token =
             std::str::from_utf8(&text).ok().map(str::trim).filter(|token| !token.is_empty());
@@ -228,11 +281,39 @@ impl Client {
             return self.foreign(format!("it says {status}"));
         };
         let mut detail = plain(&problem.detail.unwrap_or(problem.title));
-        if status == StatusCode::UNAUTHORIZED && self.service.token_file.is_none() {
+        if status == StatusCode::UNAUTHORIZED && self.way.is_some() {
+            detail.push_str(" (the log service took no notice of your client certificate: it may not know yet who signs those of this cluster's users. `kubectl create token` makes a token for --token-file)");
+        } else if status == StatusCode::UNAUTHORIZED && self.token_file.is_none() {
             detail.push_str(" (give a token with --token-file or RELAY_TOKEN_FILE; `relay token mint --read` makes one)");
         }
         ClientError::Refused { status, detail }
     }
+}
+
+/// A client that connects to an address.
+fn connecting(
+    url: &ServiceUrl,
+    ca_file: Option<&PathBuf>,
+) -> Result<reqwest::Client, ClientError> {
+    let builder = reqwest::Client::builder()
+        .user_agent(AGENT)
+        .redirect(Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_keepalive(KEEPALIVE)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .http2_keep_alive_while_idle(true)
+        .tcp_nodelay(true);
+    // Without certificates a client cannot be built, though plain HTTP needs none.
+    let builder = match (ca_file, url.is_remote()) {
+        (_, false) => builder.tls_certs_only([]).no_proxy(),
+        (None, true) => builder,
+        (Some(path), true) => builder.tls_certs_only(certificates(path)?),
+    };
+    let builder = match service_url::socket(url) {
+        Some(path) => builder.unix_socket(path),
+        None => builder,
+    };
+    builder.build().map_err(|error| ClientError::Tls { reason: root_cause(&error) })
 }
 
 fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, ClientError> {

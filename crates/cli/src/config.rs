@@ -4,14 +4,15 @@ use std::{ffi::OsString, io::IsTerminal, path::Path, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, error::ErrorKind};
 use jiff::{SignedDuration, Timestamp};
-use relay_protocol::capability::Access;
+use relay_protocol::{capability::Access, name::Namespace};
 
 use crate::{
     arguments::{
-        Arguments, Colour, CommandArguments, ListArguments, ListOutput, LogsArguments, LogsOutput,
-        MintArguments, TokenArguments,
+        Arguments, ClusterArguments, Colour, CommandArguments, ListArguments, ListOutput,
+        LogsArguments, LogsOutput, MintArguments, ServiceArguments, TokenArguments,
     },
-    client::Service,
+    client::{Place, Service},
+    cluster::{Cluster, ClusterError},
     list,
     logs::{self, Print, Runs, Since},
     position::Selection,
@@ -19,6 +20,13 @@ use crate::{
     terminal::Styles,
     token,
 };
+
+/// Where `relay` looks for the service, as the README starts it.
+const LOOPBACK: &str = "http://127.0.0.1:8080";
+/// The namespace of logs that were written outside of a cluster.
+const LOCAL: &str = "local";
+/// Where the chart installs Relay.
+const RELAY_NAMESPACE: &str = "relay-system";
 
 /// What to do, with nothing left to decide.
 #[derive(Debug)]
@@ -28,12 +36,23 @@ pub(crate) enum Command {
     Mint(token::Request),
 }
 
-/// Reads the process's arguments and environment.
+/// Why there is nothing to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The arguments are wrong, or ask for help.
+    #[error(transparent)]
+    Arguments(#[from] clap::Error),
+    /// They are right, and the cluster that they mean is not known.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
+
+/// Reads the process's arguments and environment, and the kubeconfig if that is needed.
 ///
 /// # Errors
 ///
 /// What the user should read: what is wrong with them, or the help that was asked for.
-pub(crate) fn read() -> Result<Command, clap::Error> {
+pub(crate) fn read() -> Result<Command, Refusal> {
     let environment = Environment {
         now: Timestamp::now(),
         stdout_is_terminal: std::io::stdout().is_terminal(),
@@ -43,7 +62,16 @@ pub(crate) fn read() -> Result<Command, clap::Error> {
             None => Styles::Keep,
         },
     };
-    resolve(parse(std::env::args_os())?, &environment)
+    let (name, arguments) = parse(std::env::args_os())?;
+    resolve(arguments, name, &environment)
+}
+
+/// As what the program was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Relay,
+    /// `kubectl-relay`, which kubectl runs for `kubectl relay`.
+    Plugin,
 }
 
 /// What else the process was given.
@@ -55,27 +83,36 @@ struct Environment {
 }
 
 /// As a plugin of kubectl, help speaks of `kubectl relay`.
-fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+fn parse(
+    arguments: impl Iterator<Item = OsString>,
+) -> Result<(Name, Arguments), clap::Error> {
     let arguments: Vec<OsString> = arguments.collect();
     let program = arguments.first().and_then(|program| Path::new(program).file_stem());
     let mut command = Arguments::command();
+    let mut name = Name::Relay;
     if program.is_some_and(|program| program == "kubectl-relay") {
         command = command.bin_name("kubectl relay").display_name("kubectl relay");
+        name = Name::Plugin;
     }
-    Arguments::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    let arguments = Arguments::from_arg_matches(&command.try_get_matches_from(arguments)?)?;
+    Ok((name, arguments))
 }
 
-fn resolve(arguments: Arguments, environment: &Environment) -> Result<Command, clap::Error> {
+fn resolve(
+    arguments: Arguments,
+    name: Name,
+    environment: &Environment,
+) -> Result<Command, Refusal> {
     let Arguments { service, command } = arguments;
     let screen = screen(service.color, environment);
-    let service =
-        Service { url: service.log_url, token_file: service.token_file, ca_file: service.ca_file };
     Ok(match command {
-        CommandArguments::Logs(arguments) => {
-            let request = logs_request(arguments, environment.now)?;
+        CommandArguments::Logs(mut arguments) => {
+            let (service, namespace) = find(service, name, arguments.namespace.take())?;
+            let request = logs_request(arguments, namespace, environment.now)?;
             Command::Logs { service, request, screen }
         }
         CommandArguments::Ls(ListArguments { pod, namespace, output }) => {
+            let (service, namespace) = find(service, name, namespace)?;
             let form = match output {
                 ListOutput::Text => list::Form::Table,
                 ListOutput::Json => list::Form::Json,
@@ -88,6 +125,35 @@ fn resolve(arguments: Arguments, environment: &Environment) -> Result<Command, c
     })
 }
 
+/// Which service is meant, and which namespace.
+fn find(
+    arguments: ServiceArguments,
+    name: Name,
+    namespace: Option<Namespace>,
+) -> Result<(Service, Namespace), Refusal> {
+    let ServiceArguments { log_url, token_file, ca_file, cluster, color: _ } = arguments;
+    let ClusterArguments { kubeconfig, context, relay_namespace } = cluster;
+    let is_asked = kubeconfig.is_some() || context.is_some() || relay_namespace.is_some();
+    if is_asked && log_url.is_some() {
+        let message = "--kubeconfig, --context and --relay-namespace are to find the service in a cluster: leave them out, or --log-url and RELAY_LOG_URL";
+        return Err(wrong(ErrorKind::ArgumentConflict, message).into());
+    }
+    let (place, default) = if log_url.is_none() && (is_asked || name == Name::Plugin) {
+        let install = relay_namespace.map_or_else(|| RELAY_NAMESPACE.into(), |name| name.to_string());
+        let cluster = Cluster::read(kubeconfig.as_deref(), context.as_deref(), install)?;
+        let default = cluster.default_namespace().to_owned();
+        (Place::Cluster(Box::new(cluster)), default)
+    } else {
+        let loopback = || LOOPBACK.parse().expect("it is the address of a service");
+        (Place::Url(log_url.unwrap_or_else(loopback)), LOCAL.to_owned())
+    };
+    let namespace = match namespace {
+        Some(namespace) => namespace,
+        None => default.parse().map_err(|error| wrong(ErrorKind::ValueValidation, error))?,
+    };
+    Ok((Service { place, token_file, ca_file }, namespace))
+}
+
 fn screen(colour: Colour, environment: &Environment) -> Screen {
     match (colour, environment.stdout_is_terminal) {
         (Colour::Always, _) => Screen::Terminal(Styles::Keep),
@@ -97,7 +163,11 @@ fn screen(colour: Colour, environment: &Environment) -> Screen {
     }
 }
 
-fn logs_request(arguments: LogsArguments, now: Timestamp) -> Result<logs::Request, clap::Error> {
+fn logs_request(
+    arguments: LogsArguments,
+    namespace: Namespace,
+    now: Timestamp,
+) -> Result<logs::Request, clap::Error> {
     let print = match (arguments.output, arguments.timestamps) {
         (LogsOutput::Raw, true) => {
             let message = "exact bytes have no --timestamps: leave out one of both";
@@ -109,7 +179,7 @@ fn logs_request(arguments: LogsArguments, now: Timestamp) -> Result<logs::Reques
         (LogsOutput::Text, false) => Print::Records(Form::Bytes),
     };
     Ok(logs::Request {
-        namespace: arguments.namespace,
+        namespace,
         pod: arguments.pod,
         selection: Selection { container: arguments.container, stream: arguments.stream },
         runs: if arguments.previous { Runs::BeforeLast } else { Runs::All },
@@ -161,7 +231,7 @@ fn wrong(kind: ErrorKind, message: impl std::fmt::Display) -> clap::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Command, Environment, parse, resolve};
+    use super::{Command, Environment, Refusal, parse, resolve};
     use crate::{
         logs,
         logs::Print,
@@ -173,9 +243,10 @@ mod tests {
     const TERMINAL: Environment =
         Environment { now: Timestamp::UNIX_EPOCH, stdout_is_terminal: true, colours: Styles::Keep };
 
-    fn command(line: &str) -> Result<Command, clap::Error> {
+    fn command(line: &str) -> Result<Command, Refusal> {
         let words = line.split(' ').map(Into::into);
-        resolve(parse(words)?, &TERMINAL)
+        let (name, arguments) = parse(words)?;
+        resolve(arguments, name, &TERMINAL)
     }
 
     fn logs(line: &str) -> logs::Request {
@@ -229,8 +300,8 @@ mod tests {
     fn colours_are_for_terminals_unless_asked_for() {
         let screen = |line: &str, stdout_is_terminal, colours| {
             let environment = Environment { stdout_is_terminal, colours, ..TERMINAL };
-            let arguments = parse(line.split(' ').map(Into::into)).unwrap();
-            match resolve(arguments, &environment).unwrap() {
+            let (name, arguments) = parse(line.split(' ').map(Into::into)).unwrap();
+            match resolve(arguments, name, &environment).unwrap() {
                 Command::Logs { screen, .. } => screen,
                 other => panic!("{other:?}"),
             }
@@ -241,6 +312,12 @@ mod tests {
         assert_eq!(screen("relay logs a", false, Styles::Keep), Screen::Pipe);
         assert_eq!(screen("relay logs a --color never", true, Styles::Keep), drop);
         assert_eq!(screen("relay --color always logs a", false, Styles::Drop), keep);
+    }
+
+    #[test]
+    fn an_address_and_a_cluster_are_one_too_many() {
+        let error = command("relay ls --log-url https://logs --context c").unwrap_err();
+        assert!(error.to_string().contains("leave them out, or --log-url"), "{error}");
     }
 
     #[test]

@@ -36,9 +36,11 @@ pub(crate) enum ListError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(
-        "no log of pod {pod} in namespace {namespace}: `relay ls -n {namespace}` lists the pods that have one"
+        "no log of pod {pod} in namespace {namespace}: `{program} ls -n {namespace}` lists the pods that have one{advice}"
     )]
-    NoLog { pod: PodName, namespace: Namespace },
+    NoLog { pod: PodName, namespace: Namespace, program: &'static str, advice: String },
+    #[error("nothing in namespace {namespace} is yours to see: `kubectl auth can-i get pods --subresource=log -n {namespace}`")]
+    NotAllowed { namespace: Namespace },
     #[error("failed to write the list as JSON")]
     Json(#[from] serde_json::Error),
     #[error(transparent)]
@@ -54,7 +56,13 @@ pub(crate) async fn run(client: &Client, request: &Request) -> Result<(), ListEr
     let mut output = Output::new();
     let text = match &request.pod {
         None => {
-            let list = client.pods(&request.namespace).await?;
+            let list = client.pods(&request.namespace).await.map_err(|error| {
+                // The list of a namespace without logs is empty.
+                if error.is_not_found() && client.is_in_cluster() {
+                    return ListError::NotAllowed { namespace: request.namespace.clone() };
+                }
+                error.into()
+            })?;
             if list.pods.is_empty() && request.form == Form::Table {
                 output.tell(&format!("no logs in namespace {}", request.namespace)).await;
                 return Ok(());
@@ -68,7 +76,8 @@ pub(crate) async fn run(client: &Client, request: &Request) -> Result<(), ListEr
             let logs = client.pod(&request.namespace, pod).await.map_err(|error| {
                 if error.is_not_found() {
                     let namespace = request.namespace.clone();
-                    return ListError::NoLog { pod: pod.clone(), namespace };
+                    let (program, advice) = (client.program(), client.advice(&namespace));
+                    return ListError::NoLog { pod: pod.clone(), namespace, program, advice };
                 }
                 error.into()
             })?;

@@ -70,8 +70,8 @@ pub(crate) enum Print {
 pub(crate) enum LogsError {
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("no log of {what}: `relay ls -n {namespace}` lists the pods that have one")]
-    NoLog { what: String, namespace: Namespace },
+    #[error("no log of {what}: `{program} ls -n {namespace}` lists the pods that have one{advice}")]
+    NoLog { what: String, namespace: Namespace, program: &'static str, advice: String },
     #[error("the answer of the log service ended within a record")]
     Cut,
     #[error("the log service said nothing for {} s", STALL.as_secs())]

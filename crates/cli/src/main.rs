@@ -5,6 +5,7 @@
 
 mod arguments;
 mod client;
+mod cluster;
 mod config;
 mod key_dir;
 mod lines;
@@ -22,7 +23,7 @@ use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
 use client::Client;
-use config::Command;
+use config::{Command, Refusal};
 use output::WriteError;
 
 /// Statuses of a process that died of SIGINT and of SIGPIPE, as a shell shows them.
@@ -32,20 +33,23 @@ const READER_GONE: u8 = 141;
 fn main() -> ExitCode {
     let command = match config::read() {
         Ok(command) => command,
-        Err(error) => {
+        Err(Refusal::Arguments(error)) => {
             // Help goes to stdout, errors to stderr; if that fails nobody can be told.
             drop(error.print());
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
+        Err(Refusal::Cluster(error)) => return fail(&error.into()),
     };
     match run(command) {
         Ok(status) => status,
         Err(error) if is_reader_gone(&error) => ExitCode::from(READER_GONE),
-        Err(error) => {
-            drop(writeln!(std::io::stderr(), "relay: {error:#}"));
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error),
     }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    drop(writeln!(std::io::stderr(), "relay: {error:#}"));
+    ExitCode::FAILURE
 }
 
 /// Carries out a command until it ends or Ctrl-C.
@@ -73,9 +77,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 async fn execute(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Logs { service, request, screen } => {
-            logs::run(&Client::new(service)?, &request, screen).await?;
+            logs::run(&Client::open(service).await?, &request, screen).await?;
         }
-        Command::List { service, request } => list::run(&Client::new(service)?, &request).await?,
+        Command::List { service, request } => {
+            list::run(&Client::open(service).await?, &request).await?;
+        }
         Command::Mint(request) => token::run(request).await?,
     }
     Ok(())

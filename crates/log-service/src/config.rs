@@ -21,9 +21,16 @@ pub struct Flags {
     /// Where to keep the logs: `file:///DIR`, `memory:` or `gs://BUCKET/PREFIX`
     #[arg(long, env = "RELAY_STORE", value_name = "URL")]
     store: StoreUrl,
-    /// Who may write and read: everyone (only on loopback or a unix socket), or bearers of tokens
+    /// Who may write and read: everyone (only on loopback or a unix socket), bearers of the service's
+    /// own tokens, or whoever the API server of a Kubernetes cluster allows
     #[arg(long, env = "RELAY_AUTH", default_value = "none")]
     auth: AuthKind,
+    /// With --auth kube: audience that the tokens of pods must be for
+    #[arg(long, env = "RELAY_AUDIENCE", default_value = "relay", value_name = "NAME")]
+    audience: String,
+    /// With --auth kube: how to reach the API server, outside of its cluster
+    #[arg(long, env = "RELAY_KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
     /// Directory of signing keys: files `<0-255>.key` of at least 32 bytes, and `sign` with the
     /// number of the one that signs
     #[arg(long, env = "RELAY_KEY_DIR", value_name = "DIR")]
@@ -80,6 +87,19 @@ pub enum Auth {
     Open(Option<PathBuf>),
     /// Bearers of tokens that are signed with a key of this directory.
     Hmac(PathBuf),
+    /// Whoever the API server of a cluster allows.
+    Kube(KubeAuth),
+}
+
+/// How rights are found in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubeAuth {
+    /// What the tokens of pods must be for.
+    pub audience: String,
+    /// How to reach the API server; as a pod does, if absent.
+    pub kubeconfig: Option<PathBuf>,
+    /// Directory of the keys of stream ids; without keys the ids end with the process.
+    pub key_dir: Option<PathBuf>,
 }
 
 /// PEM files of the service's own certificate.
@@ -95,6 +115,7 @@ pub struct TlsFiles {
 enum AuthKind {
     None,
     Hmac,
+    Kube,
 }
 
 /// Form of the service's own log.
@@ -117,6 +138,14 @@ pub enum ConfigError {
     /// No keys.
     #[error("--auth hmac needs --key-dir")]
     NoKeys,
+    /// People's own tokens in the clear.
+    #[error(
+        "--auth kube without TLS listens on loopback or a unix socket only, not on {0}: give --tls-cert-file and --tls-key-file"
+    )]
+    InTheClear(Listen),
+    /// Tokens for nobody.
+    #[error("--audience must not be empty: tokens would count that are meant for others")]
+    NoAudience,
 }
 
 /// A text that is not an address to listen on.
@@ -171,6 +200,8 @@ impl Flags {
             listen,
             store,
             auth,
+            audience,
+            kubeconfig,
             key_dir,
             tls_cert_file,
             tls_key_file,
@@ -178,22 +209,27 @@ impl Flags {
             log_format,
             log,
         } = self;
+        let tls =
+            tls_cert_file.zip(tls_key_file).map(|(certificate, key)| TlsFiles { certificate, key });
         let auth = match (auth, key_dir) {
             (AuthKind::None, _) if !listen.is_private() => {
                 return Err(ConfigError::OpenToStrangers(listen));
             }
             (AuthKind::None, keys) => Auth::Open(keys),
             (AuthKind::Hmac, keys) => Auth::Hmac(keys.ok_or(ConfigError::NoKeys)?),
+            (AuthKind::Kube, _) if tls.is_none() && !listen.is_private() => {
+                return Err(ConfigError::InTheClear(listen));
+            }
+            (AuthKind::Kube, _) if audience.is_empty() => return Err(ConfigError::NoAudience),
+            (AuthKind::Kube, key_dir) => Auth::Kube(KubeAuth { audience, kubeconfig, key_dir }),
         };
-        let tls =
-            tls_cert_file.zip(tls_key_file).map(|(certificate, key)| TlsFiles { certificate, key });
         Ok(Config { listen, store, auth, tls, address_file, log_format, log })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Auth, Config, ConfigError, Flags};
+    use super::{Auth, Config, ConfigError, Flags, KubeAuth};
     use clap::Parser;
 
     fn resolve(flags: &str) -> Result<Config, ConfigError> {
@@ -215,6 +251,21 @@ mod tests {
             assert!(error.to_string().contains(listen), "{error}");
             assert!(resolve(&format!("--listen {listen} --auth hmac --key-dir /k")).is_ok());
         }
+    }
+
+    #[test]
+    fn in_a_cluster_tokens_are_never_sent_in_the_clear() {
+        let auth = |flags: &str| resolve(&format!("--auth kube {flags}")).map(|config| config.auth);
+        let kube = |audience: &str| {
+            let audience = audience.to_owned();
+            Auth::Kube(KubeAuth { audience, kubeconfig: None, key_dir: None })
+        };
+        assert_eq!(auth(""), Ok(kube("relay")));
+        let tls = "--listen 0.0.0.0:1 --tls-cert-file c --tls-key-file k --audience other";
+        assert_eq!(auth(tls), Ok(kube("other")));
+        let error = auth("--listen 0.0.0.0:1").unwrap_err();
+        assert!(matches!(error, ConfigError::InTheClear(_)), "{error}");
+        assert_eq!(auth("--audience="), Err(ConfigError::NoAudience));
     }
 
     #[test]

@@ -1,20 +1,23 @@
 //! Keeps log streams and serves them.
 
-use std::{io::IsTerminal, process::ExitCode, sync::Arc};
+use std::{future::pending, io::IsTerminal, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use relay_log_service::{
     api::{self, App, health::Readiness},
-    auth::{Authorizer, Hmac, KeyDir, Keys, Open},
-    config::{Auth, Config, Flags, LogFormat},
+    auth::{Authorizer, Hmac, KeyDir, Keys, Kube, Open, kube::ApiServer},
+    config::{Auth, Config, Flags, KubeAuth, LogFormat},
     hub::Hub,
     metrics::Metrics,
     server::{Listener, Server, Tls, write_address},
     store::{Failure, Store},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -75,7 +78,7 @@ async fn serve(config: Config) -> Result<()> {
     let store = Store::open(&config.store)?;
     check(&store).await?;
     let tls = config.tls.as_ref().map(Tls::open).transpose()?;
-    let (auth, keys, key_dir) = authorizer(&config.auth)?;
+    let Authorization { auth, keys, key_dir, api_server } = authorization(&config.auth).await?;
     let metrics = Arc::new(Metrics::default());
     let hub = Arc::new(Hub::new(store, Arc::clone(&metrics)));
     let stopping = stop_signal()?;
@@ -95,11 +98,13 @@ async fn serve(config: Config) -> Result<()> {
             .with_context(|| format!("failed to write {}", file.display()))?;
     }
     let probes = api::probes(Arc::clone(&app));
-    let server = Server { listener, tls, router: api::router(app), probes, metrics };
+    let server =
+        Server { listener, tls: tls.clone(), router: api::router(app), probes, metrics };
     tokio::select! {
         () = run(server, &hub, stopping) => {}
         () = hub.sweep() => {}
-        () = watch(key_dir, keys) => {}
+        () = watch_keys(key_dir, keys) => {}
+        () = watch_certificates(tls, api_server) => {}
     }
     tracing::info!("stopped");
     Ok(())
@@ -116,11 +121,24 @@ async fn run(server: Server, hub: &Hub, stopping: CancellationToken) {
     hub.close().await;
 }
 
-async fn watch(key_dir: Option<KeyDir>, keys: Keys) {
+async fn watch_keys(key_dir: Option<KeyDir>, keys: Keys) {
     match key_dir {
         Some(key_dir) => key_dir.watch(keys).await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
+}
+
+/// Takes over new certificates, and whom the API server trusts to vouch for people.
+async fn watch_certificates(tls: Option<Tls>, api_server: Option<Arc<ApiServer>>) {
+    let Some(tls) = tls else { return pending().await };
+    let (sender, authorities) = watch::channel(String::new());
+    let watching = async {
+        match api_server {
+            Some(api_server) => api_server.watch_client_authorities(sender).await,
+            None => pending().await,
+        }
+    };
+    tokio::join!(tls.watch(authorities), watching);
 }
 
 /// A store that cannot be written is an error at once; a full one can still be read.
@@ -135,20 +153,34 @@ async fn check(store: &Store) -> Result<()> {
     }
 }
 
-type Authorization = (Arc<dyn Authorizer>, Keys, Option<KeyDir>);
+/// Who may do what, and what that is watched for.
+struct Authorization {
+    auth: Arc<dyn Authorizer>,
+    keys: Keys,
+    key_dir: Option<KeyDir>,
+    api_server: Option<Arc<ApiServer>>,
+}
 
-fn authorizer(auth: &Auth) -> Result<Authorization> {
-    Ok(match auth {
-        Auth::Open(None) => (Arc::new(Open), Keys::random(), None),
-        Auth::Open(Some(path)) => {
-            let (key_dir, keys) = KeyDir::open(path)?;
-            (Arc::new(Open), keys, Some(key_dir))
+async fn authorization(auth: &Auth) -> Result<Authorization> {
+    let path = match auth {
+        Auth::Open(path) | Auth::Kube(KubeAuth { key_dir: path, .. }) => path.as_ref(),
+        Auth::Hmac(path) => Some(path),
+    };
+    let (key_dir, keys) = match path {
+        Some(path) => KeyDir::open(path).map(|(key_dir, keys)| (Some(key_dir), keys))?,
+        None => (None, Keys::random()),
+    };
+    let mut api_server = None;
+    let auth: Arc<dyn Authorizer> = match auth {
+        Auth::Open(_) => Arc::new(Open),
+        Auth::Hmac(_) => Arc::new(Hmac::new(keys.clone())),
+        Auth::Kube(KubeAuth { audience, kubeconfig, key_dir: _ }) => {
+            let found = Arc::new(ApiServer::find(kubeconfig.as_deref()).await?);
+            api_server = Some(Arc::clone(&found));
+            Arc::new(Kube::new(found, audience.clone()))
         }
-        Auth::Hmac(path) => {
-            let (key_dir, keys) = KeyDir::open(path)?;
-            (Arc::new(Hmac::new(keys.clone())), keys, Some(key_dir))
-        }
-    })
+    };
+    Ok(Authorization { auth, keys, key_dir, api_server })
 }
 
 /// Cancelled by SIGTERM or SIGINT.

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use listener::{ListenFailed, Listener};
 pub use tls::{Tls, TlsError};
 
-use crate::metrics::Metrics;
+use crate::{auth::ClientCertificate, metrics::Metrics};
 use places::{Place, Places, Use};
 use service::Answers;
 use stall::Watched;
@@ -162,19 +162,21 @@ impl Context {
     ) -> Result<(), Broken> {
         let stream = Watched::new(stream, Arc::clone(&place.unsent));
         let Some(tls) = &self.tls else {
-            return self.serve_http(stream, Protocol::Http1, place, watcher).await;
+            let peer = Peer { protocol: Protocol::Http1, client: Client(None) };
+            return self.serve_http(stream, peer, place, watcher).await;
         };
-        let (stream, protocol) = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
-        self.serve_http(stream, protocol, place, watcher).await
+        let (stream, peer) = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
+        self.serve_http(stream, peer, place, watcher).await
     }
 
     async fn serve_http(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        protocol: Protocol,
+        peer: Peer,
         place: &Arc<Place>,
         watcher: Watcher,
     ) -> Result<(), Broken> {
+        let Peer { protocol, client } = peer;
         let builder = auto::Builder::new(TokioExecutor::new());
         let mut builder = match protocol {
             Protocol::Http1 => builder.http1_only(),
@@ -195,11 +197,22 @@ impl Context {
             Use::Everything => &self.router,
             Use::ProbesOnly => &self.probes,
         };
-        let service = Answers::new(router.clone(), Arc::clone(place));
+        let service = Answers::new(router.clone(), Arc::clone(place), client);
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         watcher.watch(connection).await
     }
 }
+
+/// What the handshake of a connection found.
+#[derive(Debug)]
+struct Peer {
+    protocol: Protocol,
+    client: Client,
+}
+
+/// Who is at the other end, if it proved to be somebody.
+#[derive(Clone, Debug)]
+struct Client(Option<Arc<ClientCertificate>>);
 
 /// What the client speaks: HTTP/2 only if TLS negotiated it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

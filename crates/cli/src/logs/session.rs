@@ -111,7 +111,7 @@ impl<'a> Session<'a> {
         self.client
             .send(request)
             .await
-            .map_err(|error| if error.is_not_found() { no_log(self.request) } else { error.into() })
+            .map_err(|error| if error.is_not_found() { self.no_log() } else { error.into() })
     }
 
     fn address(&self) -> Url {
@@ -169,14 +169,16 @@ impl<'a> Session<'a> {
             && is_countable
             && (is_behind_the_end || error.is_retryable())
     }
-}
 
-fn no_log(request: &Request) -> LogsError {
-    let Request { namespace, pod, selection, .. } = request;
-    let container = selection.container.as_ref();
-    let container = container.map(|name| format!("container {name} of ")).unwrap_or_default();
-    LogsError::NoLog {
-        what: format!("{container}pod {pod} in namespace {namespace}"),
-        namespace: namespace.clone(),
+    fn no_log(&self) -> LogsError {
+        let Request { namespace, pod, selection, .. } = self.request;
+        let container = selection.container.as_ref();
+        let container = container.map(|name| format!("container {name} of ")).unwrap_or_default();
+        LogsError::NoLog {
+            what: format!("{container}pod {pod} in namespace {namespace}"),
+            namespace: namespace.clone(),
+            program: self.client.program(),
+            advice: self.client.advice(namespace),
+        }
     }
 }

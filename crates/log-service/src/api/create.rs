@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use http::HeaderMap;
 use relay_protocol::{
     capability::{StreamClaim, StreamUuid},
     limit::STREAM_ID_LIFE,
@@ -17,7 +16,7 @@ use super::{
     error::ApiError,
 };
 use crate::{
-    auth::Identity,
+    auth::{Caller, Identity},
     clock,
     hub::{CreateError, Meta},
 };
@@ -28,11 +27,11 @@ const MAX_WRITER_BYTES: usize = 128;
 /// Creates a stream or finds the writer's own, and hands out a new id for it.
 pub(super) async fn create(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
+    caller: Caller,
     body: Incoming,
 ) -> Result<Json<StreamCreated>, ApiError> {
-    let wanted: CreateStream = body::json(&headers, body).await?;
-    let identity = app.auth.authorize_write(&headers, &wanted).await?;
+    let wanted: CreateStream = body::json(&caller.headers, body).await?;
+    let identity = app.auth.authorize_write(&caller, &wanted).await?;
     let (namespace, meta) = meta(identity, wanted)?;
     let created = app.hub.create(&namespace, meta.clone()).await?;
     let expires = clock::unix_seconds() + STREAM_ID_LIFE.as_secs();

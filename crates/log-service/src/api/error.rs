@@ -19,8 +19,11 @@ pub enum ApiError {
     #[error("{0}")]
     BadRequest(String),
     /// 401: an access token is needed.
-    #[error("send an access token as \"Authorization: Bearer relay_…\"")]
+    #[error("send an access token as \"Authorization: Bearer …\"")]
     Unauthorized,
+    /// 403: the caller is known, and cannot do this as who it is. Says what would help.
+    #[error("{0}")]
+    Forbidden(String),
     /// 404: one constant answer, so that it says nothing about what exists.
     #[error("there is nothing here, or it is not yours to see")]
     NotFound,
@@ -54,6 +57,9 @@ pub enum ApiError {
     /// 503: the store did not answer, or the service is stopping.
     #[error("the log cannot be reached: try again")]
     Unavailable(RetryAfter),
+    /// 503: nobody can be asked for the caller's rights.
+    #[error("who you are cannot be checked, as the API server of the cluster does not answer: try again")]
+    Unchecked(RetryAfter),
     /// 503: all connections are used.
     #[error("too many connections are open: try again")]
     Crowded(RetryAfter),
@@ -89,6 +95,7 @@ impl ApiError {
         match self {
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad-request", "Malformed request"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Token required"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not as this caller"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed")
@@ -112,6 +119,9 @@ impl ApiError {
                 (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests")
             }
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),
+            Self::Unchecked(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unchecked", "Rights cannot be checked")
+            }
             Self::Crowded(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "crowded", "Too many connections")
             }
@@ -124,6 +134,7 @@ impl ApiError {
         match self {
             Self::TooManyRequests(after)
             | Self::Unavailable(after)
+            | Self::Unchecked(after)
             | Self::Crowded(after)
             | Self::Full(after) => Some(*after),
             _ => None,
@@ -163,6 +174,8 @@ impl From<AuthError> for ApiError {
         match error {
             AuthError::Missing => Self::Unauthorized,
             AuthError::Denied => Self::NotFound,
+            AuthError::NoPod => Self::Forbidden(error.to_string()),
+            AuthError::Unchecked => Self::Unchecked(RetryAfter::LATER),
         }
     }
 }

@@ -9,14 +9,14 @@ use axum::{
     routing::get,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use http::{HeaderMap, header};
+use http::header;
 use relay_protocol::{
     name::{NameError, Namespace, PodName},
     read::{PodList, PodLogs, StreamState},
 };
 
 use super::{App, error::ApiError, read::names};
-use crate::{hub::IndexEntry, store::StoreError};
+use crate::{auth::Caller, hub::IndexEntry, store::StoreError};
 
 /// Pods of a list, and streams of each, that are opened at once. Together 32: the round trips to
 /// the store are what a list takes, and each stream that is not open costs three or more.
@@ -33,11 +33,11 @@ pub fn router() -> Router<Arc<App>> {
 async fn pods(
     State(app): State<Arc<App>>,
     Path(namespace): Path<String>,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Result<Response, ApiError> {
     let namespace: Namespace =
         namespace.parse().map_err(|error: NameError| ApiError::BadRequest(error.to_string()))?;
-    app.auth.authorize_read(&headers, &namespace, None).await?;
+    app.auth.authorize_read(&caller, &namespace, None).await?;
     let pods = app.hub.pods(&namespace).await?;
     let found = stream::iter(pods).map(|pod| pod_logs(&app, &namespace, pod));
     let found: Vec<Option<PodLogs>> = found.buffered(PARALLEL_PODS).try_collect().await?;
@@ -48,10 +48,10 @@ async fn pods(
 async fn pod(
     State(app): State<Arc<App>>,
     Path((namespace, pod)): Path<(String, String)>,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Result<Response, ApiError> {
     let (namespace, pod) = names(&namespace, &pod)?;
-    app.auth.authorize_read(&headers, &namespace, Some(&pod)).await?;
+    app.auth.authorize_read(&caller, &namespace, Some(&pod)).await?;
     let logs = pod_logs(&app, &namespace, pod).await?;
     Ok(fresh(&logs.ok_or(ApiError::NotFound)?))
 }

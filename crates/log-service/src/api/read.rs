@@ -26,11 +26,14 @@ use relay_protocol::{
 };
 
 use super::{App, error::ApiError};
-use crate::read::{
-    accept::{Format, negotiate},
-    query::{Mode, Query, Runs},
-    record::{Framing, Records},
-    text::{Text, Timestamps},
+use crate::{
+    auth::Caller,
+    read::{
+        accept::{Format, negotiate},
+        query::{Mode, Query, Runs},
+        record::{Framing, Records},
+        text::{Text, Timestamps},
+    },
 };
 use reader::{PodReader, Progress, Writer};
 
@@ -54,7 +57,7 @@ pub fn router() -> Router<Arc<App>> {
 #[derive(Clone, Debug)]
 struct Request {
     app: Arc<App>,
-    headers: HeaderMap,
+    caller: Caller,
     namespace: Namespace,
     pod: PodName,
     query: Query,
@@ -64,13 +67,13 @@ async fn logs(
     State(app): State<Arc<App>>,
     Path((namespace, pod)): Path<(String, String)>,
     uri: Uri,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Response {
     let answer = async {
         let (namespace, pod) = names(&namespace, &pod)?;
-        app.auth.authorize_read(&headers, &namespace, Some(&pod)).await?;
+        app.auth.authorize_read(&caller, &namespace, Some(&pod)).await?;
         let query = parse(&uri)?;
-        answer(Request { app, headers, namespace, pod, query }).await
+        answer(Request { app, caller, namespace, pod, query }).await
     };
     let mut response = answer.await.unwrap_or_else(IntoResponse::into_response);
     response.headers_mut().extend(HARMLESS);
@@ -117,6 +120,7 @@ fn format(request: &Request) -> Result<Format, ApiError> {
         return Ok(format);
     }
     let lines: Vec<&str> = request
+        .caller
         .headers
         .get_all(header::ACCEPT)
         .iter()
@@ -133,7 +137,7 @@ async fn stream(
     writer: Writer,
     media_type: &'static str,
 ) -> Result<Response, ApiError> {
-    let cursor = cursor(&request.headers)?;
+    let cursor = cursor(&request.caller.headers)?;
     let events = media_type == EVENT_STREAM;
     let resumes = events && cursor.is_some();
     let mut reader = PodReader::open(request, writer, cursor).await?;

@@ -1,14 +1,15 @@
 //! Access tokens that are signed with the service's own keys: `relay token mint`.
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use relay_protocol::{
     capability::{Access, TokenClaim},
     name::{Namespace, PodName},
     write::CreateStream,
 };
+use tokio::time::Instant;
 
-use super::{AuthError, Authorizer, Identity, Keys};
+use super::{AuthError, Authorizer, Caller, GRANT, Identity, Keys, caller::bearer};
 use crate::clock;
 
 /// Checks tokens against a ring of keys.
@@ -25,17 +26,9 @@ impl Hmac {
     }
 
     fn claim(&self, headers: &HeaderMap) -> Result<TokenClaim, AuthError> {
-        let value = headers.get(header::AUTHORIZATION).ok_or(AuthError::Missing)?;
-        let (scheme, token) = value
-            .to_str()
-            .ok()
-            .and_then(|value| value.split_once(' '))
-            .ok_or(AuthError::Missing)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(AuthError::Missing);
-        }
+        let token = bearer(headers).ok_or(AuthError::Missing)?;
         let now = clock::unix_seconds();
-        TokenClaim::verify(token.trim(), &self.keys.load(), now).map_err(|_| AuthError::Denied)
+        TokenClaim::verify(token, &self.keys.load(), now).map_err(|_| AuthError::Denied)
     }
 
     fn writer(&self, headers: &HeaderMap) -> Result<Identity, AuthError> {
@@ -66,19 +59,20 @@ impl Hmac {
 impl Authorizer for Hmac {
     fn authorize_write<'a>(
         &'a self,
-        headers: &'a HeaderMap,
+        caller: &'a Caller,
         _wanted: &'a CreateStream,
     ) -> BoxFuture<'a, Result<Identity, AuthError>> {
-        ready(self.writer(headers)).boxed()
+        ready(self.writer(&caller.headers)).boxed()
     }
 
     fn authorize_read<'a>(
         &'a self,
-        headers: &'a HeaderMap,
+        caller: &'a Caller,
         namespace: &'a Namespace,
         pod: Option<&'a PodName>,
-    ) -> BoxFuture<'a, Result<(), AuthError>> {
-        ready(self.reader(headers, namespace, pod)).boxed()
+    ) -> BoxFuture<'a, Result<Instant, AuthError>> {
+        let allowed = self.reader(&caller.headers, namespace, pod);
+        ready(allowed.map(|()| Instant::now() + GRANT)).boxed()
     }
 }
 

@@ -14,20 +14,24 @@ use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 
 use super::{
+    Client,
     places::{Busy, Place},
     stall::Piece,
 };
+use crate::auth::ClientCertificate;
 
 /// The service of one connection.
 #[derive(Clone)]
 pub(super) struct Answers {
     router: TowerToHyperService<Router>,
     place: Arc<Place>,
+    certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl Answers {
-    pub(super) fn new(router: Router, place: Arc<Place>) -> Self {
-        Self { router: TowerToHyperService::new(router), place }
+    pub(super) fn new(router: Router, place: Arc<Place>, client: Client) -> Self {
+        let Client(certificate) = client;
+        Self { router: TowerToHyperService::new(router), place, certificate }
     }
 }
 
@@ -45,7 +49,10 @@ impl Service<Request<Incoming>> for Answers {
     type Error = Infallible;
     type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Answering {
+    fn call(&self, mut request: Request<Incoming>) -> Answering {
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(Arc::clone(certificate));
+        }
         let busy = self.place.begin();
         let answering = self.router.call(request);
         Box::pin(async move {

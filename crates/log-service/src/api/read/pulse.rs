@@ -15,8 +15,6 @@ use crate::api::error::ApiError;
 const PROBE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 /// Pause between lists of the pod's streams, and the shortest one after a stream was created here.
 const LIST: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(250));
-/// How often the right to read is checked.
-const AUTHORISE: Duration = Duration::from_mins(1);
 /// How often an idle event stream shows that it lives.
 const BEAT: Duration = Duration::from_secs(15);
 
@@ -58,7 +56,8 @@ impl Pulse {
             // A stream may have been created since the first list.
             list_at: now + LIST.1,
             listed: now,
-            authorise_at: now + AUTHORISE,
+            // The first check says how long the right is good for.
+            authorise_at: now,
             beat_at: now + BEAT,
             request,
         }
@@ -71,9 +70,8 @@ impl Pulse {
     /// What the caller lacks. The answer ends with it.
     pub(super) async fn authorise(&mut self) -> Result<(), ApiError> {
         if self.authorise_at <= Instant::now() {
-            let Request { app, headers, namespace, pod, .. } = &*self.request;
-            app.auth.authorize_read(headers, namespace, Some(pod)).await?;
-            self.authorise_at = Instant::now() + AUTHORISE;
+            let Request { app, caller, namespace, pod, .. } = &*self.request;
+            self.authorise_at = app.auth.authorize_read(caller, namespace, Some(pod)).await?;
         }
         Ok(())
     }
