@@ -86,8 +86,10 @@ impl Followed {
     pub fn take(&self, held: Held) {
         let set = held.leaves.get(&Use::Webhook).map(|leaf| self.serving.set(leaf));
         if let Some(Err(error)) = set {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "the webhook's certificate cannot be used");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the webhook's certificate cannot be used"
+            );
         }
         self.held.send_if_modified(|known| {
             let changes = known.as_deref() != Some(&held);
@@ -107,14 +109,18 @@ pub async fn follow(client: Client, namespace: &str, followed: &Followed) {
             Ok(Some(secret)) => match Held::from_data(&secret.data.unwrap_or_default()) {
                 Ok(held) => followed.take(held),
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "the Secret with the certificates cannot be read");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the Secret with the certificates cannot be read"
+                    );
                 }
             },
             // The stream tries again by itself.
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "failed to follow the Secret with the certificates");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to follow the Secret with the certificates"
+                );
             }
             Ok(None) => return,
         }

@@ -50,8 +50,10 @@ pub async fn keep(client: Client, namespace: &str, names: &Names, periods: &Peri
         match renew(&client, namespace, (names, periods), Moment::now()).await {
             Ok(_) => tokio::time::sleep(pause).await,
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "failed to renew certificates");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to renew certificates"
+                );
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -78,8 +80,10 @@ pub async fn renew(
     };
     let mut held = Held::from_data(&data).unwrap_or_else(|error| {
         if !data.is_empty() {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "the Secret cannot be read: all certificates are issued anew");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the Secret cannot be read: all certificates are issued anew"
+            );
         }
         Held::default()
     });

@@ -65,8 +65,7 @@ pub(super) async fn write(client: Client, mut skipped: mpsc::Receiver<Skipped>, 
             secondary: None,
         };
         if let Err(error) = recorder.publish(&event, &about).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "failed to write an event");
+            tracing::warn!(error = &error as &dyn std::error::Error, "failed to write an event");
             metrics.event_dropped();
         }
     }

@@ -36,8 +36,7 @@ pub async fn register(
             next = changes.next() => match next {
                 Some(Ok(configuration)) => there = Some(configuration),
                 Some(Err(error)) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "failed to follow the webhook's configuration");
+                    tracing::warn!(error = &error as &dyn std::error::Error, "failed to follow the webhook's configuration");
                 }
                 None => return,
             },
@@ -59,8 +58,10 @@ async fn apply(
 ) {
     let how = PatchParams::apply(MANAGER).force();
     while let Err(error) = configurations.patch(NAME, &how, &Patch::Apply(configuration)).await {
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(error, "failed to apply the webhook's configuration");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "failed to apply the webhook's configuration"
+        );
         tokio::time::sleep(PAUSE).await;
     }
     tracing::info!("the webhook's configuration was applied");

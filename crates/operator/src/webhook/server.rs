@@ -99,8 +99,10 @@ pub(super) async fn run(
         let (stream, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "failed to accept a connection");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to accept a connection"
+                );
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

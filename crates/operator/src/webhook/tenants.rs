@@ -115,8 +115,10 @@ impl Tenants {
                 }
                 // The stream tries again by itself.
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "failed to follow tenants");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "failed to follow tenants"
+                    );
                 }
                 Ok(None) => return,
             }

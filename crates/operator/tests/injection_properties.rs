@@ -1,0 +1,336 @@
+//! What holds for every pod, whatever is in it.
+
+use std::collections::BTreeSet;
+
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use relay_operator::{
+    api::v1beta1::{InjectionMode, WithoutCommand},
+    injection::{ENTRYPOINT, Facts, Outcome, Patch, Tools, VARIABLES, inject, inject_ephemeral},
+};
+use serde_json::{Map, Value, json};
+
+const VOLUMES: [&str; 3] = ["relay-tools", "relay-run", "relay-identity"];
+
+fn facts() -> impl Strategy<Value = Facts> {
+    let modes = select(vec![InjectionMode::Required, InjectionMode::Enabled]);
+    let without = select(vec![WithoutCommand::Deny, WithoutCommand::Skip]);
+    (modes, without, 0..10_u8).prop_map(|(mode, without_command, ready)| Facts {
+        mode,
+        without_command,
+        tools: if ready == 0 {
+            Tools::NotReady { why: "the Job runs".to_owned() }
+        } else {
+            let generation = "0a1b2c3d".to_owned();
+            Tools::Ready { claim: format!("relay-tools-{generation}"), generation }
+        },
+        log_url: "https://relay-log-service.relay-system.svc:8443".to_owned(),
+        audience: "relay".to_owned(),
+    })
+}
+
+/// Facts of a tenant whose pods are wrapped as far as possible.
+fn lenient() -> Facts {
+    Facts {
+        mode: InjectionMode::Enabled,
+        without_command: WithoutCommand::Skip,
+        tools: Tools::Ready { claim: "relay-tools-1".to_owned(), generation: "1".to_owned() },
+        log_url: "https://logs:8443".to_owned(),
+        audience: "relay".to_owned(),
+    }
+}
+
+fn word() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z/$() ]{0,12}", "\\PC{0,8}", Just("--".to_owned()), Just(ENTRYPOINT.to_owned())]
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        8 => "[a-z]{1,3}",
+        1 => select(vec!["queue-proxy", "istio-proxy", "wait", "prepare", "daprd"]).prop_map(str::to_owned),
+    ]
+}
+
+/// Volumes and mounts; among them some of Relay's names and places.
+fn volume_name() -> impl Strategy<Value = String> {
+    prop_oneof![20 => "[a-z]{1,3}", 1 => select(VOLUMES.to_vec()).prop_map(str::to_owned)]
+}
+
+fn mount() -> impl Strategy<Value = Value> {
+    let path = prop_oneof![
+        20 => "/[a-z]{1,6}",
+        1 => select(vec!["/relay", "/relay/lib", "/relay/", "//relay", "/relay-run", "/relayed"]).prop_map(str::to_owned),
+    ];
+    (volume_name(), path).prop_map(|(name, path)| json!({ "name": name, "mountPath": path }))
+}
+
+fn variable() -> impl Strategy<Value = Value> {
+    let name =
+        prop_oneof![10 => "[A-Z]{1,3}", 1 => select(VARIABLES.to_vec()).prop_map(str::to_owned)];
+    (name, word()).prop_map(|(name, value)| json!({ "name": name, "value": value }))
+}
+
+fn container() -> impl Strategy<Value = Value> {
+    let lists = (
+        option::weighted(0.8, vec(word(), 0..4)),
+        option::of(vec(word(), 0..4)),
+        option::of(vec(variable(), 0..4)),
+        option::of(vec(mount(), 0..3)),
+    );
+    (name(), lists, any::<(bool, u8, u8)>()).prop_map(|(name, lists, (has_extra, tty, restart))| {
+        let (command, args, env, mounts) = lists;
+        let mut container = Map::new();
+        container.insert("name".to_owned(), json!(name));
+        let lists = [
+            ("command", command.map(|list| json!(list))),
+            ("args", args.map(|list| json!(list))),
+            ("env", env.map(Value::Array)),
+            ("volumeMounts", mounts.map(Value::Array)),
+            ("tty", (tty < 10).then(|| json!(true))),
+            ("restartPolicy", (restart < 50).then(|| json!("Always"))),
+            ("unknown", has_extra.then(|| json!({ "a": [1, null] }))),
+            ("livenessProbe", has_extra.then(|| json!({ "exec": { "command": ["x"] } }))),
+        ];
+        for (name, value) in lists {
+            container.extend(value.map(|value| (name.to_owned(), value)));
+        }
+        Value::Object(container)
+    })
+}
+
+fn pod() -> impl Strategy<Value = Value> {
+    let volume = prop_oneof![
+        9 => volume_name().prop_map(|name| json!({ "name": name, "emptyDir": {} })),
+        1 => Just(json!({ "name": "relay-tools", "persistentVolumeClaim": { "claimName": "relay-tools-0" } })),
+    ];
+    let lists =
+        (vec(container(), 1..5), option::of(vec(container(), 0..3)), option::of(vec(volume, 0..4)));
+    let metadata = (
+        option::of(vec(("[a-z]{1,4}", "[a-z]{0,4}"), 0..3)),
+        option::of(select(vec![
+            "relay.sh/include-containers",
+            "relay.sh/exclude-containers",
+            "relay.sh/injected",
+        ])),
+        "[a-z,]{0,6}",
+    );
+    let policy = option::of(select(vec!["Always", "Never", "OnFailure"]));
+    (lists, metadata, policy, option::of(0..600_u32)).prop_map(
+        |(lists, metadata, policy, grace)| {
+            let (containers, init, volumes) = lists;
+            let (annotations, ours, value) = metadata;
+            let mut annotations = annotations.map(|all| {
+                all.into_iter().map(|(key, value)| (key, json!(value))).collect::<Map<_, _>>()
+            });
+            if let Some(ours) = ours {
+                annotations.get_or_insert_default().insert(ours.to_owned(), json!(value));
+            }
+            let mut pod =
+                json!({ "metadata": { "name": "p" }, "spec": { "containers": containers } });
+            let mut set = |path: &str, field: &str, value: Option<Value>| {
+                let object = pod.pointer_mut(path).and_then(Value::as_object_mut);
+                object
+                    .expect("it was made above")
+                    .extend(value.map(|value| (field.to_owned(), value)));
+            };
+            set("/metadata", "annotations", annotations.map(Value::Object));
+            set("/spec", "initContainers", init.map(Value::Array));
+            set("/spec", "volumes", volumes.map(Value::Array));
+            set("/spec", "restartPolicy", policy.map(|policy| json!(policy)));
+            set("/spec", "terminationGracePeriodSeconds", grace.map(|grace| json!(grace)));
+            pod
+        },
+    )
+}
+
+/// Any JSON at all.
+fn anything() -> impl Strategy<Value = Value> {
+    let key = select(vec![
+        "metadata",
+        "spec",
+        "containers",
+        "initContainers",
+        "ephemeralContainers",
+        "name",
+        "command",
+        "args",
+        "env",
+        "volumeMounts",
+        "volumes",
+        "annotations",
+        "labels",
+        "mountPath",
+        "relay.sh/inject",
+        "affinity",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        word().prop_map(Value::from)
+    ];
+    leaf.prop_recursive(6, 64, 6, move |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..6).prop_map(Value::Array),
+            vec((key.clone(), inner), 0..6).prop_map(|all| all
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect()),
+        ]
+    })
+}
+
+fn applied(pod: &Value, patch: &Patch) -> Value {
+    let patch = serde_json::to_value(patch).expect("a patch is JSON");
+    let patch: json_patch::Patch = serde_json::from_value(patch).expect("it is RFC 6902");
+    let mut pod = pod.clone();
+    json_patch::patch(&mut pod, &patch).expect("it can be applied");
+    pod
+}
+
+fn patch_of(outcome: &Outcome) -> Option<&Patch> {
+    match outcome {
+        Outcome::Wrapped { patch, .. } | Outcome::Skipped { patch, .. } => Some(patch),
+        Outcome::LeftAlone(_) | Outcome::Denied(_) => None,
+    }
+}
+
+fn containers(pod: &Value) -> Vec<&Value> {
+    let lists = ["/spec/initContainers", "/spec/containers"];
+    lists.iter().filter_map(|list| pod.pointer(list)?.as_array()).flatten().collect()
+}
+
+fn elements<'value>(value: &'value Value, field: &str) -> Vec<&'value Value> {
+    value.get(field).and_then(Value::as_array).into_iter().flatten().collect()
+}
+
+fn is_wrapped(container: &Value) -> bool {
+    container.pointer("/command/0").and_then(Value::as_str) == Some(ENTRYPOINT)
+}
+
+/// Takes out what Relay put in, so that what is left must be what was there.
+fn without_relay(original: &Value, changed: &Value) -> Value {
+    let mut changed = changed.clone();
+    let was_wrapped = is_wrapped(original);
+    let object = changed.as_object_mut().expect("a container");
+    if is_wrapped(&Value::Object(object.clone())) && !was_wrapped {
+        let words = elements(original, "command").len();
+        let args = object["args"].as_array().expect("a wrapped container has arguments").clone();
+        assert_eq!(args.first(), Some(&json!("--")));
+        object.insert("command".to_owned(), Value::Array(args[1..=words].to_vec()));
+        object.insert("args".to_owned(), Value::Array(args[words + 1..].to_vec()));
+    }
+    let ours: BTreeSet<_> = VARIABLES.into_iter().collect();
+    let is_ours = |field: &str, value: &Value| match field {
+        "env" => ours.contains(value["name"].as_str().unwrap_or_default()),
+        _ => VOLUMES.contains(&value["name"].as_str().unwrap_or_default()),
+    };
+    for field in ["env", "volumeMounts"] {
+        if let Some(Value::Array(all)) = object.get_mut(field) {
+            all.retain(|value| !is_ours(field, value));
+        }
+    }
+    // An empty list and none are the same to Kubernetes.
+    for field in ["env", "volumeMounts", "args", "command"] {
+        if object.get(field).is_some_and(|list| list.as_array().is_some_and(Vec::is_empty)) {
+            object.remove(field);
+        }
+    }
+    changed
+}
+
+proptest! {
+    #[test]
+    fn applied_twice_changes_nothing_more(pod in pod(), facts in facts()) {
+        let outcome = inject(&pod, &facts);
+        if let Some(patch) = patch_of(&outcome) {
+            let pod = applied(&pod, patch);
+            let again = inject(&pod, &facts);
+            let patch = patch_of(&again);
+            prop_assert!(patch.is_some_and(Patch::is_empty), "{again:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_not_relays_stays_as_it_is(pod in pod(), facts in facts()) {
+        let outcome = inject(&pod, &facts);
+        let Some(patch) = patch_of(&outcome) else { return Ok(()) };
+        let changed = applied(&pod, patch);
+        let (before, after) = (containers(&pod), containers(&changed));
+        prop_assert_eq!(before.len(), after.len());
+        for (before, after) in before.into_iter().zip(after) {
+            prop_assert_eq!(without_relay(before, before), without_relay(before, after));
+        }
+        for field in ["restartPolicy", "terminationGracePeriodSeconds"] {
+            prop_assert_eq!(&pod["spec"][field], &changed["spec"][field]);
+        }
+    }
+
+    #[test]
+    fn a_pod_is_wrapped_with_all_that_its_containers_mount_or_not_at_all(pod in pod(), facts in facts()) {
+        let outcome = inject(&pod, &facts);
+        let Outcome::Wrapped { patch, .. } = &outcome else { return Ok(()) };
+        let pod = applied(&pod, patch);
+        let volumes: BTreeSet<_> =
+            elements(&pod["spec"], "volumes").iter().filter_map(|volume| volume["name"].as_str()).collect();
+        prop_assert!(VOLUMES.iter().all(|name| volumes.contains(name)), "{pod}");
+        let wrapped: Vec<_> = containers(&pod).into_iter().filter(|container| is_wrapped(container)).collect();
+        prop_assert!(!wrapped.is_empty());
+        prop_assert_eq!(&pod["metadata"]["annotations"]["relay.sh/injected"], "0a1b2c3d");
+    }
+
+    #[test]
+    fn a_container_that_comes_later_is_wrapped_and_the_others_stay(pod in pod(), late in container()) {
+        let outcome = inject(&pod, &lenient());
+        let Some(patch) = patch_of(&outcome) else { return Ok(()) };
+        let mut pod = applied(&pod, patch);
+        let before: Vec<_> = containers(&pod).into_iter().cloned().collect();
+        let list = pod.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
+        list.expect("every pod has containers").push(late);
+        let outcome = inject(&pod, &lenient());
+        let Some(patch) = patch_of(&outcome) else { return Ok(()) };
+        let changed = applied(&pod, patch);
+        let after: Vec<_> = containers(&changed).into_iter().cloned().collect();
+        // What could not be wrapped for its pod may be now, but what was wrapped stays.
+        let wrapped = before.iter().zip(&after).filter(|(before, _)| is_wrapped(before));
+        if matches!(inject(&applied(&pod, patch), &lenient()), Outcome::Wrapped { .. }) {
+            for (before, after) in wrapped {
+                prop_assert_eq!(elements(before, "args"), elements(after, "args"));
+            }
+        }
+    }
+
+    #[test]
+    fn no_json_makes_it_panic_and_every_patch_fits(
+        pod in anything(),
+        before in anything(),
+        facts in facts(),
+    ) {
+        for outcome in [inject(&pod, &facts), inject_ephemeral(&pod, &before, &facts)] {
+            if let Some(patch) = patch_of(&outcome) {
+                // A pod without metadata cannot be patched, nor created.
+                if pod.get("metadata").is_some_and(Value::is_object) {
+                    applied(&pod, patch);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_pod_that_must_be_wrapped_is_wrapped_wholly_or_denied(pod in pod(), facts in facts()) {
+        let facts = Facts { mode: InjectionMode::Required, without_command: WithoutCommand::Deny, ..facts };
+        let outcome = inject(&pod, &facts);
+        prop_assert!(!matches!(outcome, Outcome::Skipped { .. } | Outcome::Wrapped { skipped: Some(_), .. }), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_huge_pod_is_wrapped() {
+    let container =
+        |index: usize| json!({ "name": format!("c{index}"), "command": ["x".repeat(1000)] });
+    let containers: Vec<_> = (0..2000).map(container).collect();
+    let pod = json!({ "metadata": {}, "spec": { "containers": containers } });
+    let outcome = inject(&pod, &lenient());
+    let Outcome::Wrapped { patch, skipped: None } = &outcome else { panic!("{outcome:?}") };
+    let pod = applied(&pod, patch);
+    assert!(self::containers(&pod).into_iter().all(is_wrapped));
+}

@@ -1,0 +1,183 @@
+//! The webhook over TLS, as the API server meets it.
+
+mod lab;
+
+use lab::{Lab, creation, issued, patch, pod, tenant, tenant_without_tools};
+use relay_operator::{certificates::Use, webhook::PATH};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_pod_of_a_tenant_is_allowed_with_a_patch() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    let answer = lab.review(&creation("acme", &pod(&json!(["true"])))).await;
+    assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
+    assert_eq!(answer["response"]["uid"], "8a1c");
+    assert_eq!(answer["response"]["allowed"], true);
+    let patch = patch(&answer).expect("it is wrapped");
+    let command = json!({ "op": "add", "path": "/spec/containers/0/command", "value": ["/relay/lib/entrypoint"] });
+    assert_eq!(patch[0], command);
+    assert_eq!(lab.metric("relay_operator_reviews_total{result=\"wrapped\"}"), 1);
+}
+
+#[tokio::test]
+async fn a_pod_of_nobody_is_allowed_untouched() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    let answer = lab.review(&creation("other", &pod(&json!(["true"])))).await;
+    assert_eq!(answer["response"], json!({ "uid": "8a1c", "allowed": true }));
+    assert_eq!(lab.metric("relay_operator_reviews_total{result=\"no-tenant\"}"), 1);
+}
+
+#[tokio::test]
+async fn the_first_pod_of_a_namespace_that_is_not_known_yet_is_wrapped() {
+    let lab = Lab::start(vec![]).await;
+    lab.api.add_tenant(tenant("late", "required"));
+    lab.api.add_namespace("late", "late");
+    let answer = lab.review(&creation("late", &pod(&json!(["true"])))).await;
+    assert!(patch(&answer).is_some(), "{answer}");
+}
+
+#[tokio::test]
+async fn a_label_that_names_the_tenant_of_another_namespace_gives_nothing() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    lab.api.add_namespace("thief", "acme");
+    let answer = lab.review(&creation("thief", &pod(&json!(["true"])))).await;
+    assert_eq!(patch(&answer), None);
+}
+
+#[tokio::test]
+async fn what_cannot_be_wrapped_is_denied_with_a_sentence_where_it_is_required() {
+    let lab = Lab::start(vec![tenant_without_tools("acme", "required")]).await;
+    let answer = lab.review(&creation("acme", &pod(&json!(["true"])))).await;
+    assert_eq!(answer["response"]["allowed"], false);
+    assert_eq!(answer["response"]["status"]["code"], 403);
+    let message = answer["response"]["status"]["message"].as_str().expect("a sentence");
+    assert!(
+        message.starts_with("relay: the tools of this namespace's tenant are not ready"),
+        "{message}"
+    );
+    assert_eq!(lab.metric("relay_operator_reviews_total{result=\"denied\"}"), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_wrapped_runs_with_a_warning_and_an_event_where_it_is_enabled() {
+    let lab = Lab::start(vec![tenant_without_tools("acme", "enabled")]).await;
+    let mut dry_run = creation("acme", &pod(&json!(["true"])));
+    dry_run["request"]["dryRun"] = json!(true);
+    dry_run["request"]["object"]["metadata"]["name"] = json!("dry");
+    for review in [dry_run, creation("acme", &pod(&json!(["true"])))] {
+        let answer = lab.review(&review).await;
+        assert_eq!(answer["response"]["allowed"], true);
+        let warning = answer["response"]["warnings"][0].as_str().expect("a warning");
+        assert!(warning.starts_with("relay: not wrapped: the tools"), "{warning}");
+    }
+    // Events keep their order, so the dry run wrote none.
+    let event = lab.api.event().await;
+    assert_eq!(event["regarding"]["name"], "p");
+    assert_eq!(event["reason"], "NotWrapped");
+    assert_eq!(lab.metric("relay_operator_reviews_total{result=\"skipped\"}"), 2);
+}
+
+#[tokio::test]
+async fn an_event_about_a_controlled_pod_is_about_its_controller() {
+    let lab = Lab::start(vec![tenant_without_tools("acme", "enabled")]).await;
+    let mut pod = pod(&json!(["true"]));
+    pod["metadata"] = json!({ "generateName": "web-", "ownerReferences": [
+        { "apiVersion": "v1", "kind": "X", "name": "other", "uid": "1" },
+        { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "2", "controller": true },
+    ] });
+    lab.review(&creation("acme", &pod)).await;
+    let event = lab.api.event().await;
+    assert_eq!(event["regarding"]["kind"], "ReplicaSet");
+    assert_eq!(event["regarding"]["name"], "web");
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_review_is_refused_and_the_next_is_answered() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    let old = json!({ "apiVersion": "admission.k8s.io/v1beta1", "request": creation("acme", &json!({}))["request"] });
+    let deep = "[".repeat(100_000);
+    for body in ["", "{}", "null", "\u{0}", deep.as_str(), old.to_string().as_str()] {
+        let sent = lab.client().post(lab.url(PATH)).body(body.to_owned()).send().await;
+        assert_eq!(sent.expect("an answer").status(), 400, "{body:.40}");
+    }
+    for pod in
+        [json!(null), json!("x"), json!({ "spec": [] }), json!({ "spec": { "containers": "x" } })]
+    {
+        let answer = lab.review(&creation("acme", &pod)).await;
+        assert_eq!(answer["response"]["allowed"], true, "{pod}");
+    }
+    let answer = lab.review(&creation("acme", &pod(&json!(["true"])))).await;
+    assert!(patch(&answer).is_some());
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_or_of_unknown_length_is_refused() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    let large = "x".repeat((8 << 20) + 1);
+    let sent = lab.client().post(lab.url(PATH)).body(large).send().await;
+    // The server may hang up before all of it is sent.
+    assert!(sent.is_err() || sent.is_ok_and(|sent| sent.status() == 413));
+    let chunks = futures_util::stream::iter([Ok::<_, std::io::Error>("{}")]);
+    let chunked = reqwest::Body::wrap_stream(chunks);
+    let sent = lab.client().post(lab.url(PATH)).body(chunked).send().await;
+    assert_eq!(sent.expect("an answer").status(), 411);
+}
+
+#[tokio::test]
+async fn without_the_api_server_an_unknown_namespace_gets_no_answer() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    let review = creation("broken", &pod(&json!(["true"]))).to_string();
+    let sent = lab.client().post(lab.url(PATH)).body(review).send().await;
+    assert_eq!(sent.expect("an answer").status(), 503);
+    assert_eq!(lab.metric("relay_operator_reviews_total{result=\"failed\"}"), 1);
+}
+
+#[tokio::test]
+async fn other_objects_pass() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    let mut review = creation("acme", &json!({ "spec": { "containers": [{ "command": ["x"] }] } }));
+    review["request"]["operation"] = json!("UPDATE");
+    assert_eq!(lab.review(&review).await["response"], json!({ "uid": "8a1c", "allowed": true }));
+    review["request"]["resource"] = json!({ "group": "apps", "version": "v1", "resource": "pods" });
+    assert_eq!(lab.review(&review).await["response"], json!({ "uid": "8a1c", "allowed": true }));
+}
+
+#[tokio::test]
+async fn it_is_ready_only_with_a_certificate_and_shows_the_newest_to_new_connections() {
+    let mut lab = Lab::start_without_certificate(vec![tenant("acme", "required")]).await;
+    assert!(!lab.readiness.is_ready());
+    assert!(lab.client().get(lab.url("/healthz")).send().await.is_err(), "there is no certificate");
+    lab.followed.take(lab.held.clone());
+    lab.wait_until("the webhook is ready", || lab.readiness.is_ready()).await;
+    let old = lab.client();
+    assert_eq!(old.get(lab.url("/readyz")).send().await.expect("an answer").status(), 200);
+
+    lab.held = issued();
+    lab.followed.take(lab.held.clone());
+    assert_eq!(lab.client().get(lab.url("/readyz")).send().await.expect("an answer").status(), 200);
+    // A connection that is open stays, and is trusted.
+    assert_eq!(old.get(lab.url("/readyz")).send().await.expect("an answer").status(), 200);
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_used_does_not_replace_one_that_can() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    let mut broken = lab.held.clone();
+    let other = issued().leaves.remove(&Use::Webhook).expect("it was issued");
+    broken.leaves.get_mut(&Use::Webhook).expect("it was issued").key = other.key;
+    lab.followed.take(broken);
+    assert_eq!(lab.client().get(lab.url("/readyz")).send().await.expect("an answer").status(), 200);
+}
+
+#[tokio::test]
+async fn when_it_stops_it_says_so_first_serves_on_and_then_ends() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    lab.stopping.cancel();
+    lab.wait_until("it is not ready", || !lab.readiness.is_ready()).await;
+    let readiness = lab.client().get(lab.url("/readyz")).send().await;
+    assert_eq!(readiness.expect("an answer").status(), 503);
+    let answer: Value = lab.review(&creation("acme", &pod(&json!(["true"])))).await;
+    assert!(patch(&answer).is_some());
+    let ended = tokio::time::timeout(lab::PATIENCE, lab.running).await;
+    ended.expect("it ends").expect("it does not panic");
+}
