@@ -53,12 +53,20 @@ pub async fn run(config: Config) -> Result<()> {
     let reviews = reviews.context("failed to listen for the API server")?;
     let probes = part.listen().await?;
     let router = metrics::router(registry, is_ready);
+    // To stop, the webhook drains and the leader hands over: both are waited for.
+    let working = async {
+        let lead = async {
+            part.lead(&stopping).await;
+            Ok(())
+        };
+        tokio::try_join!(webhook.run(reviews, stopping.clone()), lead)
+    };
     tokio::select! {
-        served = webhook.run(reviews, stopping.clone()) => served.context("failed to serve the webhook")?,
-        served = async { axum::serve(probes, router).await } => served.context("failed to answer probes")?,
+        done = working => drop(done.context("failed to serve the webhook")?),
+        served = async { axum::serve(probes, router).await } => {
+            served.context("failed to answer probes")?;
+        }
         () = certificates::follow(client, &namespace, &followed) => {}
-        // Standing down is over at once; the webhook serves on for a while.
-        () = part.lead(&stopping) => {}
     }
     tracing::info!("stopped");
     Ok(())
@@ -89,8 +97,7 @@ impl Part {
         Ok(listener)
     }
 
-    /// Leads whenever nobody else does, until it is told to stop. Then it never returns: the
-    /// webhook's end is the end.
+    /// Leads whenever nobody else does, until it is told to stop.
     async fn lead(&self, stopping: &CancellationToken) {
         let Config { identity, lease, .. } = &self.config;
         let election =
@@ -98,7 +105,7 @@ impl Part {
         loop {
             let lead = tokio::select! {
                 lead = election.win() => lead,
-                () = stopping.cancelled() => break,
+                () = stopping.cancelled() => return,
             };
             tracing::info!(identity, "leading");
             self.metrics.leading.set(1);
@@ -108,10 +115,8 @@ impl Part {
                 tracing::warn!(identity, "the lead was lost");
                 continue;
             };
-            lead.release().await;
-            break;
+            return lead.release().await;
         }
-        std::future::pending().await
     }
 
     /// What the leader does. Gives the lead back if it was not lost.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Verdict, Wanted, verdict::quote};
 use crate::{
@@ -13,6 +14,12 @@ use crate::{
 /// Where to name another storage class.
 const CLASS_FIELD: &str =
     "spec.entrypointInjection.volumeClaimTemplate.spec.storageClassName of the tenant";
+
+/// Time that a new namespace has until everything is there that a pod needs.
+const SETTLING: Duration = Duration::from_secs(10);
+/// What the scheduler says of a pod whose claim has no volume yet.
+const WAITS_FOR_CLAIM: [&str; 2] =
+    ["unbound immediate PersistentVolumeClaims", "persistentvolumeclaim"];
 
 /// What is known about the claim.
 pub(super) struct Context<'run> {
@@ -31,11 +38,24 @@ pub(super) fn of(
     let is_pending = context.claim.phase == Phase::Pending;
     let known = image(context, name)
         .or_else(|| is_pending.then(|| storage(context)).flatten())
-        .or_else(|| pod(context, name, job));
-    match known {
-        None if is_pending => pending(context),
-        known => (known, None),
+        .or_else(|| unschedulable(context, name));
+    if known.is_some() {
+        return (known, None);
     }
+    let (refused, soon) = refused(context, name, job);
+    if refused.is_some() || !is_pending {
+        return (refused, soon);
+    }
+    let (pending, later) = pending(context);
+    (pending, [soon, later].into_iter().flatten().min())
+}
+
+/// Time until something has gone on for longer than it may.
+fn left(context: &Context<'_>, since: Option<&Time>, patience: Duration) -> Option<Duration> {
+    let since = since.map_or(context.now, |since| since.0);
+    let patience = SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX);
+    let left = patience.saturating_sub(context.now.duration_since(since));
+    left.is_positive().then(|| left.unsigned_abs())
 }
 
 fn image(context: &Context<'_>, name: &str) -> Option<Verdict> {
@@ -112,17 +132,11 @@ fn is_about_access(warning: &str) -> bool {
     words.iter().any(|word| warning.contains(word))
 }
 
-fn pod(context: &Context<'_>, name: &str, job: &Job) -> Option<Verdict> {
-    if let Some(warning) = &job.warning {
-        let namespace = context.wanted.tenant.namespace_name();
-        let message = format!(
-            "the pod of Job {name} cannot be created in namespace {namespace} ({}): change what forbids it there, such as a quota or a policy",
-            quote(warning)
-        );
-        return Some(Verdict::no("PodRefused", message));
-    }
-    let mut pods = context.observed.pods.values().filter(|pod| pod.job == name);
-    let why = pods.find_map(|pod| pod.unschedulable.as_deref())?;
+/// A scheduler that waits for the claim says nothing about nodes.
+fn unschedulable(context: &Context<'_>, name: &str) -> Option<Verdict> {
+    let pods = context.observed.pods.values().filter(|pod| pod.job == name);
+    let mut reasons = pods.filter_map(|pod| pod.unschedulable.as_deref());
+    let why = reasons.find(|why| !WAITS_FOR_CLAIM.iter().any(|words| why.contains(words)))?;
     let message = format!(
         "no node takes the pod of Job {name} ({}): make room on a node that the claim's volume reaches",
         quote(why)
@@ -130,21 +144,32 @@ fn pod(context: &Context<'_>, name: &str, job: &Job) -> Option<Verdict> {
     Some(Verdict::no("Unschedulable", message))
 }
 
+/// In a namespace that is new its service account may come after the Job: that is no trouble.
+fn refused(context: &Context<'_>, name: &str, job: &Job) -> (Option<Verdict>, Option<Duration>) {
+    let has_pod = context.observed.pods.values().any(|pod| pod.job == name);
+    let Some(warning) = job.warning.as_deref().filter(|_| !has_pod) else { return (None, None) };
+    if let Some(left) = left(context, job.created.as_ref(), SETTLING) {
+        return (None, Some(left));
+    }
+    let namespace = context.wanted.tenant.namespace_name();
+    let message = format!(
+        "the pod of Job {name} cannot be created in namespace {namespace} ({}): change what forbids it there, such as a quota or a policy",
+        quote(warning)
+    );
+    (Some(Verdict::no("PodRefused", message)), None)
+}
+
 /// A claim usually takes seconds. Nothing happens when it takes longer, so there is a time to look again.
 fn pending(context: &Context<'_>) -> (Option<Verdict>, Option<Duration>) {
-    let bound = context.wanted.settings.claim_patience;
-    let created = context.claim.created.as_ref().map_or(context.now, |created| created.0);
-    let waited = context.now.duration_since(created);
-    let left =
-        SignedDuration::try_from(bound).unwrap_or(SignedDuration::MAX).saturating_sub(waited);
-    if left.is_positive() {
-        return (None, Some(left.unsigned_abs()));
+    let patience = context.wanted.settings.claim_patience;
+    if let Some(left) = left(context, context.claim.created.as_ref(), patience) {
+        return (None, Some(left));
     }
     let (namespace, name) =
         (context.wanted.tenant.namespace_name(), context.wanted.generation.claim());
     let message = format!(
         "claim {name} has been pending for more than {} s, and nobody said why: look at its events (kubectl describe pvc -n {namespace} {name}) and at its provisioner, or name another class in {CLASS_FIELD}",
-        bound.as_secs()
+        patience.as_secs()
     );
     (Some(Verdict::no("ClaimPending", message)), None)
 }
