@@ -51,7 +51,8 @@ impl Lab {
         let keys = keys.trim_end_matches("/1.key");
         let authority = Authority::new("relay");
         let Issued { certificate, key } = authority.issue("relay-log-service.relay-system.svc");
-        let (cert, key) = (file("tls.crt", certificate.as_bytes()), file("tls.key", key.as_bytes()));
+        let (cert, key) =
+            (file("tls.crt", certificate.as_bytes()), file("tls.key", key.as_bytes()));
         let tls = ["--tls-cert-file", &cert, "--tls-key-file", &key];
         let auth = ["--store", "memory:", "--auth", "hmac", "--key-dir", keys];
         let service = Service::with(&[&auth[..], &tls].concat());
@@ -201,7 +202,8 @@ fn listening(child: &Child) -> usize {
     let listens = |line: &&str| {
         let mut columns = line.split_whitespace().skip(3);
         let (state, inode) = (columns.next(), columns.nth(5));
-        state == Some("0A") && inode.is_some_and(|inode| open.contains(&format!("socket:[{inode}]")))
+        state == Some("0A")
+            && inode.is_some_and(|inode| open.contains(&format!("socket:[{inode}]")))
     };
     tables.lines().filter(listens).count()
 }
@@ -241,7 +243,8 @@ fn a_stranger_in_the_services_place_is_sent_nothing() {
 /// Requests that the service answered, this one not included.
 fn requests(lab: &Lab) -> u64 {
     let metrics = lab.writer.get(lab.url("/metrics")).send().unwrap().text().unwrap();
-    let counts = metrics.lines().filter(|line| line.starts_with("relay_log_service_requests_total{"));
+    let counts =
+        metrics.lines().filter(|line| line.starts_with("relay_log_service_requests_total{"));
     counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
@@ -263,12 +266,30 @@ fn what_is_missing_is_named_with_the_remedy() {
     let lab = Lab::new();
     let full = lab.cluster.contents();
     for (change, message) in [
-        (Contents { installed: vec![], ..full.clone() }, "`helm install relay charts/relay -n relay-system --create-namespace`"),
-        (Contents { ready: false, ..full.clone() }, "`kubectl get pods -n relay-system -l app.kubernetes.io/component=log-service`"),
-        (Contents { forbidden: Some("services"), ..full.clone() }, "`kubectl auth can-i list services -n relay-system`"),
-        (Contents { forbidden: Some("pods"), ..full.clone() }, "`kubectl auth can-i list pods -n relay-system`"),
-        (Contents { forbidden: Some("relay-ca"), ..full.clone() }, "`kubectl auth can-i get configmaps/relay-ca -n relay-system`"),
-        (Contents { forbidden: Some("portforward"), ..full.clone() }, "`kubectl auth can-i get pods --subresource=portforward -n relay-system`"),
+        (
+            Contents { installed: vec![], ..full.clone() },
+            "`helm install relay charts/relay -n relay-system --create-namespace`",
+        ),
+        (
+            Contents { ready: false, ..full.clone() },
+            "`kubectl get pods -n relay-system -l app.kubernetes.io/component=log-service`",
+        ),
+        (
+            Contents { forbidden: Some("services"), ..full.clone() },
+            "`kubectl auth can-i list services -n relay-system`",
+        ),
+        (
+            Contents { forbidden: Some("pods"), ..full.clone() },
+            "`kubectl auth can-i list pods -n relay-system`",
+        ),
+        (
+            Contents { forbidden: Some("relay-ca"), ..full.clone() },
+            "`kubectl auth can-i get configmaps/relay-ca -n relay-system`",
+        ),
+        (
+            Contents { forbidden: Some("portforward"), ..full.clone() },
+            "`kubectl auth can-i get pods --subresource=portforward -n relay-system`",
+        ),
     ] {
         lab.cluster.change(|contents| *contents = change);
         for arguments in [&["logs", "web"][..], &["logs", "-f", "web"], &["ls"]] {
@@ -279,9 +300,15 @@ fn what_is_missing_is_named_with_the_remedy() {
     lab.cluster.change(|contents| *contents = full);
     let stderr = lab.fails(&["logs", "none"]);
     assert!(stderr.contains("`kubectl relay ls -n team-a` lists the pods"), "{stderr}");
-    assert!(stderr.contains("`kubectl auth can-i get pods --subresource=log -n team-a`"), "{stderr}");
+    assert!(
+        stderr.contains("`kubectl auth can-i get pods --subresource=log -n team-a`"),
+        "{stderr}"
+    );
     let stderr = lab.fails(&["ls", "-n", "other"]);
-    assert!(stderr.contains("`kubectl auth can-i get pods --subresource=log -n other`"), "{stderr}");
+    assert!(
+        stderr.contains("`kubectl auth can-i get pods --subresource=log -n other`"),
+        "{stderr}"
+    );
 }
 
 #[test]

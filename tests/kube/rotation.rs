@@ -71,7 +71,8 @@ fn a_new_certificate_is_served_without_a_restart_and_breaks_no_connection() {
         assert_eq!(stored.status(), 202);
     };
     append(&by_old, "one\n");
-    let mut follower = by_old.get(url("/api/namespaces/local/pods/p/logs?follow=true")).send().unwrap();
+    let mut follower =
+        by_old.get(url("/api/namespaces/local/pods/p/logs?follow=true")).send().unwrap();
     let mut four = [0; 4];
     follower.read_exact(&mut four).unwrap();
     assert!(!guarded.is_reached_by(&by_new));
@@ -125,8 +126,15 @@ fn kept(folder: &Path) -> [String; 6] {
     fs::create_dir(&keys).unwrap();
     fs::create_dir(&store).unwrap();
     fs::write(keys.join("1.key"), [1; 32]).unwrap();
-    ["--auth", "hmac", "--key-dir", &keys.display().to_string(), "--store", &format!("file://{}", store.display())]
-        .map(ToOwned::to_owned)
+    [
+        "--auth",
+        "hmac",
+        "--key-dir",
+        &keys.display().to_string(),
+        "--store",
+        &format!("file://{}", store.display()),
+    ]
+    .map(ToOwned::to_owned)
 }
 
 /// The entrypoint as the container of a pod, with its identity volume.
@@ -140,7 +148,8 @@ fn container(service: &Service, volume: &Path) -> Command {
 }
 
 fn stored(service: &Service, authority: &Authority) -> String {
-    let url = format!("{}/api/namespaces/local/pods/p/logs?stream=stdout&format=raw", service.url());
+    let url =
+        format!("{}/api/namespaces/local/pods/p/logs?stream=stdout&format=raw", service.url());
     let reader = token(Access::Read(None));
     let answer = trusting(authority).get(url).bearer_auth(reader).send().unwrap();
     assert_eq!(answer.status(), 200, "{}", answer.text().unwrap());
@@ -166,7 +175,8 @@ fn no_byte_is_lost_while_authority_certificate_and_token_are_replaced() {
     );
     let running =
         Running::start(container(&guarded.service, &folder).args(["--", "sh", "-c", &script]));
-    let lines = |service: &Service, authority: &Authority| stored(service, authority).lines().count();
+    let lines =
+        |service: &Service, authority: &Authority| stored(service, authority).lines().count();
     let grows = |service: &Service, authority: &Authority| {
         let before = lines(service, authority);
         eventually(ENOUGH, "new lines arrive", || lines(service, authority) > before + 50);
@@ -189,7 +199,9 @@ fn no_byte_is_lost_while_authority_certificate_and_token_are_replaced() {
     // As an operator does it: both authorities, then the certificate, then the new one only.
     volume.replace(&identity(&format!("{}{}", second.pem(), third.pem()), &write_token()));
     guarded.secret.replace(&secret(&third.issue("127.0.0.1")));
-    eventually(ENOUGH, "the third certificate is served", || guarded.is_reached_by(&trusting(&third)));
+    eventually(ENOUGH, "the third certificate is served", || {
+        guarded.is_reached_by(&trusting(&third))
+    });
     grows(&guarded.service, &third);
     volume.replace(&identity(&third.pem(), &write_token()));
     guarded.service.kill_9();

@@ -65,7 +65,8 @@ impl ApiServer {
             return None;
         };
         drop(rustls::crypto::ring::default_provider().install_default());
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("threads can be started");
         let file = Kubeconfig::read_from(&kubeconfig).expect("a kubeconfig");
         let options = KubeConfigOptions::default();
@@ -107,7 +108,10 @@ impl ApiServer {
         let file = serde_json::to_value(file).expect("it was JSON or YAML");
         let user = &file["users"][0]["user"];
         let text = |name: &str| text(user[name].as_str()?);
-        Some(Issued { certificate: text("client-certificate-data")?, key: text("client-key-data")? })
+        Some(Issued {
+            certificate: text("client-certificate-data")?,
+            key: text("client-key-data")?,
+        })
     }
 
     /// A certificate for a user of the cluster, if somebody in the cluster signs.
@@ -253,12 +257,18 @@ impl<'a> Space<'a> {
     ///
     /// If the API server makes none.
     #[must_use]
-    pub fn token(&self, account: &str, audience: Option<&str>, pod: Option<(&str, &str)>) -> String {
-        let bound = pod.map(|(name, uid)| {
-            json!({ "apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid })
-        });
+    pub fn token(
+        &self,
+        account: &str,
+        audience: Option<&str>,
+        pod: Option<(&str, &str)>,
+    ) -> String {
+        let bound = pod.map(
+            |(name, uid)| json!({ "apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid }),
+        );
         let audiences = audience.map(|audience| vec![audience]).unwrap_or_default();
-        let spec = json!({ "audiences": audiences, "expirationSeconds": 3600, "boundObjectRef": bound });
+        let spec =
+            json!({ "audiences": audiences, "expirationSeconds": 3600, "boundObjectRef": bound });
         let path = self.path(&format!("serviceaccounts/{account}/token"));
         let answer = self.api.create(&path, &json!({ "spec": spec }));
         answer["status"]["token"].as_str().expect("a token").to_owned()
@@ -323,8 +333,12 @@ impl<'a> Space<'a> {
         let config = &self.api.config;
         let mut ca = String::new();
         for der in config.root_cert.iter().flatten() {
-            writeln!(ca, "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----", BASE64.encode(der))
-                .expect("a text takes every text");
+            writeln!(
+                ca,
+                "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----",
+                BASE64.encode(der)
+            )
+            .expect("a text takes every text");
         }
         let name = config.tls_server_name.clone();
         let name = name.or_else(|| config.cluster_url.host().map(ToOwned::to_owned));

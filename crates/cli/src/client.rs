@@ -291,10 +291,7 @@ impl Client {
 }
 
 /// A client that connects to an address.
-fn connecting(
-    url: &ServiceUrl,
-    ca_file: Option<&PathBuf>,
-) -> Result<reqwest::Client, ClientError> {
+fn connecting(url: &ServiceUrl, ca_file: Option<&PathBuf>) -> Result<reqwest::Client, ClientError> {
     let builder = reqwest::Client::builder()
         .user_agent(AGENT)
         .redirect(Policy::none())

@@ -83,9 +83,7 @@ struct Environment {
 }
 
 /// As a plugin of kubectl, help speaks of `kubectl relay`.
-fn parse(
-    arguments: impl Iterator<Item = OsString>,
-) -> Result<(Name, Arguments), clap::Error> {
+fn parse(arguments: impl Iterator<Item = OsString>) -> Result<(Name, Arguments), clap::Error> {
     let arguments: Vec<OsString> = arguments.collect();
     let program = arguments.first().and_then(|program| Path::new(program).file_stem());
     let mut command = Arguments::command();
@@ -139,7 +137,8 @@ fn find(
         return Err(wrong(ErrorKind::ArgumentConflict, message).into());
     }
     let (place, default) = if log_url.is_none() && (is_asked || name == Name::Plugin) {
-        let install = relay_namespace.map_or_else(|| RELAY_NAMESPACE.into(), |name| name.to_string());
+        let install =
+            relay_namespace.map_or_else(|| RELAY_NAMESPACE.into(), |name| name.to_string());
         let cluster = Cluster::read(kubeconfig.as_deref(), context.as_deref(), install)?;
         let default = cluster.default_namespace().to_owned();
         (Place::Cluster(Box::new(cluster)), default)

@@ -39,7 +39,9 @@ pub(crate) enum ListError {
         "no log of pod {pod} in namespace {namespace}: `{program} ls -n {namespace}` lists the pods that have one{advice}"
     )]
     NoLog { pod: PodName, namespace: Namespace, program: &'static str, advice: String },
-    #[error("nothing in namespace {namespace} is yours to see: `kubectl auth can-i get pods --subresource=log -n {namespace}`")]
+    #[error(
+        "nothing in namespace {namespace} is yours to see: `kubectl auth can-i get pods --subresource=log -n {namespace}`"
+    )]
     NotAllowed { namespace: Namespace },
     #[error("failed to write the list as JSON")]
     Json(#[from] serde_json::Error),

@@ -98,8 +98,7 @@ async fn serve(config: Config) -> Result<()> {
             .with_context(|| format!("failed to write {}", file.display()))?;
     }
     let probes = api::probes(Arc::clone(&app));
-    let server =
-        Server { listener, tls: tls.clone(), router: api::router(app), probes, metrics };
+    let server = Server { listener, tls: tls.clone(), router: api::router(app), probes, metrics };
     tokio::select! {
         () = run(server, &hub, stopping) => {}
         () = hub.sweep() => {}

@@ -67,7 +67,12 @@ impl ClusterError {
     }
 
     /// An error of the API server, when something was asked for.
-    pub(super) fn asking(verb: &'static str, resource: &'static str, namespace: &str, error: kube::Error) -> Self {
+    pub(super) fn asking(
+        verb: &'static str,
+        resource: &'static str,
+        namespace: &str,
+        error: kube::Error,
+    ) -> Self {
         match status(&error) {
             Some(401) => Self::Unauthorized,
             Some(403) => Self::Forbidden { verb, resource, namespace: namespace.to_owned() },

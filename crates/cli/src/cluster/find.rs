@@ -98,7 +98,8 @@ fn label_selector(labels: &BTreeMap<String, String>) -> String {
 
 fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let ready = conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True");
+    let ready =
+        conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True");
     ready && pod.metadata.deletion_timestamp.is_none()
 }
 
@@ -154,7 +155,8 @@ mod tests {
     #[test]
     fn the_port_is_the_pods_own() {
         let service = |target: Value| -> Service {
-            from_value(json!({ "spec": { "ports": [{ "port": 443, "targetPort": target }] } })).unwrap()
+            from_value(json!({ "spec": { "ports": [{ "port": 443, "targetPort": target }] } }))
+                .unwrap()
         };
         let pod = pod("True", &Value::Null);
         assert_eq!(port(&service(json!("https")), &pod), Some(8443));

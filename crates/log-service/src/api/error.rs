@@ -58,7 +58,9 @@ pub enum ApiError {
     #[error("the log cannot be reached: try again")]
     Unavailable(RetryAfter),
     /// 503: nobody can be asked for the caller's rights.
-    #[error("who you are cannot be checked, as the API server of the cluster does not answer: try again")]
+    #[error(
+        "who you are cannot be checked, as the API server of the cluster does not answer: try again"
+    )]
     Unchecked(RetryAfter),
     /// 503: all connections are used.
     #[error("too many connections are open: try again")]

@@ -98,7 +98,8 @@ mod tests {
     #[test]
     fn a_token_follows_its_scheme() {
         let read = |value: &str| {
-            let headers: HeaderMap = [(AUTHORIZATION, value.parse().unwrap())].into_iter().collect();
+            let headers: HeaderMap =
+                [(AUTHORIZATION, value.parse().unwrap())].into_iter().collect();
             bearer(&headers).map(ToOwned::to_owned)
         };
         assert_eq!(read("Bearer abc"), Some("abc".to_owned()));

@@ -163,7 +163,8 @@ fn identity(user: &User) -> Result<Identity, AuthError> {
         Some([value]) => Some(value.as_str()),
         _ => None,
     };
-    let (Some((namespace, _)), Some(pod), Some(pod_uid)) = (namespace, only(POD_NAME), only(POD_UID))
+    let (Some((namespace, _)), Some(pod), Some(pod_uid)) =
+        (namespace, only(POD_NAME), only(POD_UID))
     else {
         return Err(AuthError::NoPod);
     };

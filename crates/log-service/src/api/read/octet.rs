@@ -54,7 +54,8 @@ pub(super) async fn answer(request: Request) -> Result<Response, ApiError> {
     }
     let stored = Stored::new(handle.snapshot(), BTreeSet::new());
     let mode = request.query.mode;
-    let chosen = part(&stored.view, stored.snapshot.durable_end, asked(&request.caller.headers), mode);
+    let chosen =
+        part(&stored.view, stored.snapshot.durable_end, asked(&request.caller.headers), mode);
     let (start, end) = match &chosen {
         Part::Whole { end } => (0, *end),
         Part::Range { start, end, .. } => (*start, *end),

@@ -18,7 +18,10 @@ use kube::{
     config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use relay_protocol::name::{Namespace, PodName};
-use tokio::{sync::watch, time::{sleep, timeout}};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{Reviews, Unreachable, User};
 
@@ -102,7 +105,12 @@ impl ApiServer {
                 Ok(Err(error)) if !told => {
                     told = true;
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, namespace, name, "the authorities of users cannot be read");
+                    tracing::warn!(
+                        error,
+                        namespace,
+                        name,
+                        "the authorities of users cannot be read"
+                    );
                 }
                 Ok(Err(_)) | Err(_) => {}
             }
@@ -112,7 +120,10 @@ impl ApiServer {
     }
 
     /// Asks. Tells of failures once, and of the end of them.
-    async fn ask<T>(&self, question: impl Future<Output = kube::Result<T>>) -> Result<T, Unreachable> {
+    async fn ask<T>(
+        &self,
+        question: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Unreachable> {
         let answer = timeout(PATIENCE, question).await;
         if let Ok(Ok(answer)) = answer {
             if !self.answers.swap(true, Ordering::Relaxed) {

@@ -133,7 +133,8 @@ impl<V: Clone> Cache<V> {
 fn make_room<V>(slots: &mut HashMap<Key, Arc<Slot<V>>>) {
     let now = Instant::now();
     slots.retain(|_, slot| {
-        slot.try_lock().map_or(true, |known| known.as_ref().is_some_and(|known| known.is_of_use(now)))
+        slot.try_lock()
+            .map_or(true, |known| known.as_ref().is_some_and(|known| known.is_of_use(now)))
     });
     if slots.len() > MAX_ANSWERS / 2 {
         let mut keep = false;
