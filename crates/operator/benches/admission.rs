@@ -50,14 +50,9 @@ async fn main() {
     for sent in sent {
         sent.await.expect("an answer");
     }
+    let taken = taken.lock().await;
     report(
-        &mut taken
-            .lock()
-            .await
-            .iter()
-            .filter(|(number, _)| *number >= WARM_UP)
-            .map(|it| it.1)
-            .collect(),
+        taken.iter().filter(|(number, _)| *number >= WARM_UP).map(|(_, taken)| *taken).collect(),
     );
 }
 
@@ -69,7 +64,7 @@ fn body(case: &str) -> String {
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
-fn report(taken: &mut Vec<Duration>) {
+fn report(mut taken: Vec<Duration>) {
     taken.sort();
     let at = |permille: usize| taken[(taken.len() - 1) * permille / 1000];
     println!(

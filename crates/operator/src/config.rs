@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
-use crate::{tenant, webhook, webhook::configuration::Address};
+use crate::{certificates::Names, tenant, webhook, webhook::configuration::Address};
 
 /// Service in front of the webhook, by its name in the chart.
 const SERVICE: &str = "relay-operator";
@@ -228,6 +228,17 @@ impl Config {
             log_url: self.log_url.clone().unwrap_or_else(service),
             audience: self.audience.clone(),
             drain: self.drain,
+        }
+    }
+
+    /// Which names certificates are for.
+    #[must_use]
+    pub fn names(&self, namespace: &str) -> Names {
+        let names = Names::in_namespace(namespace);
+        let url = self.webhook_url.as_ref().and_then(|url| url.parse::<http::Uri>().ok());
+        match url.as_ref().and_then(http::Uri::host) {
+            Some(host) => names.and_webhook_at(host),
+            None => names,
         }
     }
 

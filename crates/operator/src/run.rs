@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    certificates::{self, Followed, Names, Periods},
+    certificates::{self, Followed, Periods},
     config::{Config, LogFormat},
     events::Events,
     leader::{Election, Lead},
@@ -129,7 +129,7 @@ impl Part {
             metrics: Arc::clone(&self.metrics),
             events: Events::new(self.client.clone(), self.config.identity.clone()),
         };
-        let names = Names::in_namespace(&self.namespace);
+        let names = self.config.names(&self.namespace);
         let periods = Periods::default();
         let registered = async {
             let wanted = Wanted {

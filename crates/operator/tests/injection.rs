@@ -87,12 +87,9 @@ fn run(case: &Path) -> Output {
 fn input(case: &Path) -> (Value, Option<Value>, Facts) {
     let read = |name: &str| {
         let text = fs::read(case.join("in").join(name)).ok()?;
-        Some(
-            serde_json::from_slice::<Value>(&text)
-                .unwrap_or_else(|error| panic!("{name}: {error}")),
-        )
+        Some(serde_json::from_slice::<Value>(&text).expect("a case holds JSON"))
     };
-    let pod = read("pod.json").unwrap_or_else(|| panic!("{} has no pod", case.display()));
+    let pod = read("pod.json").expect("a case has a pod");
     (pod, read("before.json"), facts(&read("facts.json").unwrap_or_default()))
 }
 

@@ -85,7 +85,7 @@ fn container() -> impl Strategy<Value = Value> {
             ("args", args.map(|list| json!(list))),
             ("env", env.map(Value::Array)),
             ("volumeMounts", mounts.map(Value::Array)),
-            ("tty", (tty < 10).then(|| json!(true))),
+            ("tty", (tty < 10).then_some(json!(true))),
             ("restartPolicy", (restart < 50).then(|| json!("Always"))),
             ("unknown", has_extra.then(|| json!({ "a": [1, null] }))),
             ("livenessProbe", has_extra.then(|| json!({ "exec": { "command": ["x"] } }))),

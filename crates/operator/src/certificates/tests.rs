@@ -160,7 +160,7 @@ proptest! {
         let mut held = Held::default();
         let mut now = at(0);
         for minutes in pauses {
-            now = now.after(Duration::from_secs(60) * minutes);
+            now = now.after(Duration::from_mins(1) * minutes);
             advanced(&mut held, now);
             prop_assert!(is_trusted(&held.bundle(), &held, Use::LogService, now));
             prop_assert_eq!(next(&held, &names(), &PERIODS, now), None);

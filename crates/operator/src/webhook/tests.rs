@@ -84,9 +84,9 @@ fn a_new_bundle_and_a_changed_policy_are_applied() {
 fn a_configuration_without_its_owner_is_applied_again() {
     let owner = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": "r", "uid": "u" });
     let owner = Some(serde_json::from_value(owner).expect("a reference"));
-    let owned = Wanted { owner, ..wanted() };
-    let applied = plan(&owned, Some(&planned())).expect("it would stay for ever");
-    assert_eq!(plan(&owned, Some(&applied)), None);
+    let ours = Wanted { owner, ..wanted() };
+    let applied = plan(&ours, Some(&planned())).expect("it would stay for ever");
+    assert_eq!(plan(&ours, Some(&applied)), None);
 }
 
 #[test]

@@ -172,7 +172,9 @@ impl Lab {
         // Two libraries of the test choose a provider by what is installed.
         drop(rustls::crypto::ring::default_provider().install_default());
         let api = Arc::new(FakeApi::default());
-        tenants.into_iter().for_each(|tenant| api.add_tenant(tenant));
+        for tenant in tenants {
+            api.add_tenant(tenant);
+        }
         let url = format!("http://{}", Arc::clone(&api).serve().await);
         let client = Client::try_from(Config::new(url.parse().expect("a URL")));
         let client = client.expect("plain HTTP needs nothing");
