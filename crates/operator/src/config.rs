@@ -57,7 +57,7 @@ pub struct Flags {
     /// Address at which the API server finds the webhook [default: the Service relay-operator]
     #[arg(long, env = "RELAY_WEBHOOK_URL", value_name = "URL", global = true)]
     webhook_url: Option<String>,
-    /// ClusterRole with which the webhook's configuration goes
+    /// Cluster role with which the webhook's configuration goes
     #[arg(long, env = "RELAY_OWNER", value_name = "NAME", global = true)]
     owner: Option<String>,
     /// Log service that wrapped containers send to [default: the Service relay-log-service]

@@ -56,7 +56,7 @@ pub async fn run(config: Config) -> Result<()> {
     // To stop, the webhook drains and the leader hands over: both are waited for.
     let working = async {
         let lead = async {
-            part.lead(&stopping).await;
+            Box::pin(part.lead(&stopping)).await;
             Ok(())
         };
         tokio::try_join!(webhook.run(reviews, stopping.clone()), lead)
@@ -109,7 +109,7 @@ impl Part {
             };
             tracing::info!(identity, "leading");
             self.metrics.leading.set(1);
-            let lead = self.work(lead, stopping).await;
+            let lead = Box::pin(self.work(lead, stopping)).await;
             self.metrics.leading.set(0);
             let Some(lead) = lead else {
                 tracing::warn!(identity, "the lead was lost");

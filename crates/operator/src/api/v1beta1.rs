@@ -4,7 +4,8 @@
 
 #![expect(
     unreachable_pub,
-    reason = "the derive of the schema repeats each struct where nobody reaches it"
+    clippy::duplicated_attributes,
+    reason = "the derive of the schema repeats each struct where nobody reaches it, and reads one attribute for each column"
 )]
 
 mod status;
@@ -112,7 +113,7 @@ pub struct NamespaceMetadata {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EntrypointInjection {
-    /// Claim that holds the tools. Without one: 64Mi, ReadOnlyMany, of the default storage class.
+    /// Claim that holds the tools. Without one: 64Mi, `ReadOnlyMany`, of the default storage class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_claim_template: Option<VolumeClaimTemplate>,
     /// How the tools reach a pod.

@@ -118,6 +118,7 @@ async fn publish(
 }
 
 /// When to try again.
+#[expect(clippy::needless_pass_by_value, reason = "kube asks for this signature")]
 pub(super) fn when_failed(
     tenant: Arc<Tenant>,
     error: &ApplyError,

@@ -50,14 +50,14 @@ fn label<K: ResourceExt>(object: &K, name: &str) -> String {
     object.labels().get(name).cloned().unwrap_or_default()
 }
 
-pub(super) fn namespace<K: ResourceExt>(object: &K) -> Option<seen::Namespace> {
-    Some(seen::Namespace {
+pub(super) fn namespace<K: ResourceExt>(object: &K) -> seen::Namespace {
+    seen::Namespace {
         uid: object.uid().unwrap_or_default(),
         created_for: object.annotations().get(CREATED_FOR).cloned(),
         applied: object.annotations().get(APPLIED).cloned(),
         life: life(object),
         labels: object.labels().clone(),
-    })
+    }
 }
 
 /// The generation of the tools that a running pod mounts.
@@ -71,9 +71,9 @@ pub(super) fn authorities(object: &ConfigMap) -> Option<String> {
     (object.name_any() == CA_CONFIG_MAP).then(|| bundle.unwrap_or_default())
 }
 
-pub(super) fn claim(object: &PersistentVolumeClaim) -> Option<seen::Claim> {
+pub(super) fn claim(object: &PersistentVolumeClaim) -> seen::Claim {
     let status = object.status.as_ref();
-    Some(seen::Claim {
+    seen::Claim {
         uid: object.uid().unwrap_or_default(),
         generation: label(object, GENERATION),
         phase: match status.and_then(|status| status.phase.as_deref()) {
@@ -85,10 +85,10 @@ pub(super) fn claim(object: &PersistentVolumeClaim) -> Option<seen::Claim> {
         created: object.creation_timestamp(),
         life: life(object),
         warning: None,
-    })
+    }
 }
 
-pub(super) fn job(object: &Job) -> Option<seen::Job> {
+pub(super) fn job(object: &Job) -> seen::Job {
     let conditions = object.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut held = conditions.filter(|condition| condition.status == "True");
     let state = held.find_map(|condition| match condition.type_.as_str() {
@@ -100,14 +100,14 @@ pub(super) fn job(object: &Job) -> Option<seen::Job> {
         }
         _ => None,
     });
-    Some(seen::Job {
+    seen::Job {
         uid: object.uid().unwrap_or_default(),
         generation: label(object, GENERATION),
         state: state.unwrap_or_default(),
         created: object.creation_timestamp(),
         life: life(object),
         warning: None,
-    })
+    }
 }
 
 pub(super) fn job_pod(object: &Pod) -> Option<seen::JobPod> {
@@ -137,20 +137,18 @@ pub(super) fn job_pod(object: &Pod) -> Option<seen::JobPod> {
     })
 }
 
-pub(super) fn storage_class(
-    object: &PartialObjectMeta<StorageClass>,
-) -> Option<seen::StorageClass> {
+pub(super) fn storage_class(object: &PartialObjectMeta<StorageClass>) -> seen::StorageClass {
     let is_default = object.annotations().get(DEFAULT_CLASS).is_some_and(|value| value == "true");
-    Some(if is_default { seen::StorageClass::Default } else { seen::StorageClass::ByName })
+    if is_default { seen::StorageClass::Default } else { seen::StorageClass::ByName }
 }
 
-pub(super) fn webhook(object: &MutatingWebhookConfiguration) -> Option<Webhook> {
+pub(super) fn webhook(object: &MutatingWebhookConfiguration) -> Webhook {
     let mut webhooks = object.webhooks.iter().flatten().peekable();
     let has_any = webhooks.peek().is_some();
     let trusts = webhooks.all(|webhook| {
         webhook.client_config.ca_bundle.as_ref().is_some_and(|bundle| !bundle.0.is_empty())
     });
-    Some(if has_any && trusts { Webhook::Trusted } else { Webhook::Untrusted })
+    if has_any && trusts { Webhook::Trusted } else { Webhook::Untrusted }
 }
 
 /// A warning about an object that Relay made, by its name.

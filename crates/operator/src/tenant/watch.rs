@@ -95,7 +95,7 @@ impl Watches<'_> {
         let kind = Kind {
             name: "namespaces",
             mirror: |all| &mut all.namespaces,
-            reduce: reduce::namespace,
+            reduce: |object| Some(reduce::namespace(object)),
             concerns: itself,
         };
         self.follow(events, kind).await;
@@ -130,7 +130,7 @@ impl Watches<'_> {
         let kind = Kind {
             name: "claims",
             mirror: |all| &mut all.claims,
-            reduce: reduce::claim,
+            reduce: |object| Some(reduce::claim(object)),
             concerns: its_namespace,
         };
         self.follow(events, kind).await;
@@ -141,7 +141,7 @@ impl Watches<'_> {
         let kind = Kind {
             name: "jobs",
             mirror: |all| &mut all.jobs,
-            reduce: reduce::job,
+            reduce: |object| Some(reduce::job(object)),
             concerns: its_namespace,
         };
         self.follow(events, kind).await;
@@ -164,7 +164,7 @@ impl Watches<'_> {
         let kind = Kind {
             name: "storage classes",
             mirror: |all| &mut all.classes,
-            reduce: reduce::storage_class,
+            reduce: |object| Some(reduce::storage_class(object)),
             concerns: everyone,
         };
         self.follow(events, kind).await;
@@ -176,7 +176,7 @@ impl Watches<'_> {
         let kind = Kind {
             name: "webhook configurations",
             mirror: |all| &mut all.webhooks,
-            reduce: reduce::webhook,
+            reduce: |object| Some(reduce::webhook(object)),
             concerns: everyone,
         };
         self.follow(events, kind).await;

@@ -37,7 +37,7 @@ pub(super) fn part(
                 Left::Mounted => {}
                 Left::Wait(left) => {
                     retired.check_again =
-                        Some(retired.check_again.map_or(left, |sooner| sooner.min(left)))
+                        Some(retired.check_again.map_or(left, |sooner| sooner.min(left)));
                 }
                 // Only what the status listed before: new pods have had the grace period to know.
                 Left::Nothing => retired.steps.extend(known(wanted, name).map(|_| {
