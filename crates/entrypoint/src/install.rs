@@ -195,8 +195,7 @@ fn sum(path: &Path) -> Result<String, InstallError> {
     });
     copied.map_err(failed("read", path))?;
     Ok(hasher.finalize().iter().fold(String::new(), |mut text, byte| {
-        // Text takes everything.
-        drop(write!(text, "{byte:02x}"));
+        write!(text, "{byte:02x}").expect("text takes everything");
         text
     }))
 }

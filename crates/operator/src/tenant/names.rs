@@ -71,8 +71,7 @@ pub(super) fn hash(value: &impl serde::Serialize) -> String {
     let json = serde_json::to_vec(value).expect("text, numbers and maps by text are JSON");
     let digest = Sha256::digest(json);
     digest.iter().take(HASH_BYTES).fold(String::new(), |mut text, byte| {
-        // Text takes everything.
-        drop(write!(text, "{byte:02x}"));
+        write!(text, "{byte:02x}").expect("text takes everything");
         text
     })
 }
