@@ -27,7 +27,7 @@ pub use plan::{Step, next};
 pub const SECRET: &str = "relay-certificates";
 /// The Secret beside it with the log service's certificate.
 pub const LOG_SERVICE_SECRET: &str = "relay-log-service-tls";
-/// The `ConfigMap` in each tenant's namespace that holds the authorities' certificates.
+/// The `ConfigMap` in each tenant's namespace, and in the operator's own, that holds the authorities' certificates.
 pub const CA_CONFIG_MAP: &str = "relay-ca";
 /// Its key.
 pub const CA_KEY: &str = "ca.crt";

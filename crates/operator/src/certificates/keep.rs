@@ -1,16 +1,19 @@
-//! What the leader does: it brings the Secrets up to date.
+//! What the leader does: it brings the Secrets up to date, and tells people whom to trust.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
 };
 
 use super::{
-    Held, IssueFailed, LOG_SERVICE_SECRET, Moment, Names, Periods, SECRET, Use, advance,
-    log_service_secret,
+    CA_CONFIG_MAP, CA_KEY, Held, IssueFailed, LOG_SERVICE_SECRET, Moment, Names, Periods, SECRET,
+    Use, advance, log_service_secret,
 };
 
 /// Who writes, in the API server's books.
@@ -107,7 +110,17 @@ pub async fn renew(
         let applied = secrets.patch(LOG_SERVICE_SECRET, &how, &Patch::Apply(&secret)).await;
         applied.map_err(failed("apply the log service's certificate"))?;
     }
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
+    let how = PatchParams::apply(MANAGER).force();
+    let applied = maps.patch(CA_CONFIG_MAP, &how, &Patch::Apply(authorities(&held))).await;
+    applied.map_err(failed("apply the authorities that people trust"))?;
     Ok(held)
+}
+
+/// What people need who read logs from outside of the cluster; tenants' pods have it in their own namespaces.
+fn authorities(held: &Held) -> ConfigMap {
+    let data = Some([(CA_KEY.to_owned(), held.bundle())].into());
+    ConfigMap { metadata: named(CA_CONFIG_MAP), data, ..ConfigMap::default() }
 }
 
 fn named(name: &str) -> ObjectMeta {
