@@ -11,6 +11,7 @@ mod follow;
 mod held;
 mod issue;
 mod keep;
+mod keys;
 mod plan;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,12 +22,15 @@ pub use follow::{Followed, Serving, follow};
 pub use held::{Authority, Held, Leaf, Unreadable, Use};
 pub use issue::{IssueFailed, advance};
 pub use keep::{KeepFailed, keep, renew};
+pub use keys::make_keys;
 pub use plan::{Step, next};
 
 /// The Secret in the operator's own namespace that holds all of it.
 pub const SECRET: &str = "relay-certificates";
 /// The Secret beside it with the log service's certificate.
 pub const LOG_SERVICE_SECRET: &str = "relay-log-service-tls";
+/// The Secret with the keys that sign the ids of the log service's streams.
+pub const LOG_SERVICE_KEYS: &str = "relay-log-service-keys";
 /// The `ConfigMap` in each tenant's namespace, and in the operator's own, that holds the authorities' certificates.
 pub const CA_CONFIG_MAP: &str = "relay-ca";
 /// Its key.

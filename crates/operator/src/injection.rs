@@ -221,7 +221,7 @@ impl<'pod> Verdicts<'pod> {
         change: impl FnOnce(&str, Option<&Sentence>) -> Patch,
         skip: impl FnOnce(&Sentence) -> Patch,
     ) -> Outcome {
-        let required = facts.mode == InjectionMode::Required;
+        let required = facts.mode != InjectionMode::Enabled;
         let skipped = |why: Sentence| Outcome::Skipped { patch: skip(&why), why };
         if let Some(why) = self.sentence(|obstacle| obstacle.denies(facts)) {
             return Outcome::Denied(why);

@@ -131,13 +131,16 @@ fn concerned(
         triggers.recv().await.map(|trigger| (trigger, triggers))
     });
     triggers.flat_map(move |trigger| {
-        let tenants = match trigger {
-            Trigger::Namespace(name) => {
-                tenants.find(|tenant| tenant.namespace_name() == name).into_iter().collect()
-            }
-            Trigger::All => tenants.state(),
+        let name = match trigger {
+            Trigger::Namespace(name) => Some(name),
+            Trigger::All => None,
         };
-        let refs: Vec<_> = tenants.iter().map(|tenant| ObjectRef::from_obj(&**tenant)).collect();
+        // More than one tenant may name a namespace, though only one has it.
+        let concerns =
+            |tenant: &Tenant| name.as_ref().is_none_or(|name| tenant.namespace_name() == *name);
+        let tenants = tenants.state();
+        let tenants = tenants.iter().filter(|tenant| concerns(tenant));
+        let refs: Vec<_> = tenants.map(|tenant| ObjectRef::from_obj(&**tenant)).collect();
         stream::iter(refs)
     })
 }

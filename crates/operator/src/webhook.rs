@@ -1,6 +1,6 @@
 //! The HTTP side of the webhook: admission reviews in and out, over TLS.
 //!
-//! Every replica serves; the leader alone keeps the configuration ([`register`]). Facts come from memory
+//! Every replica serves; the leader alone keeps the configuration ([`register()`]). Facts come from memory
 //! ([`Tenants`]), so that an answer needs no request: what cannot be decided is no answer at all, and the API
 //! server does what the configuration says for a webhook that fails.
 

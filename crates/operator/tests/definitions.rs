@@ -1,7 +1,5 @@
 //! The custom resource definitions, as they are committed and as a real API server takes them.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{fs, path::Path, process::Command};
 
 use relay_operator::api;

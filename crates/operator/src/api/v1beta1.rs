@@ -165,6 +165,10 @@ pub enum Delivery {
     ImageVolume,
     /// An init container that copies the tools. Not there yet.
     InitContainer,
+    /// A word of a later version.
+    #[serde(other, skip_serializing)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// How the claim is filled.
@@ -175,6 +179,10 @@ pub enum Fill {
     Direct,
     /// A Job writes another claim, of which this one is a clone. Not there yet.
     Clone,
+    /// A word of a later version.
+    #[serde(other, skip_serializing)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// What happens to a pod with a container that has no `command`.
@@ -184,6 +192,10 @@ pub enum WithoutCommand {
     Deny,
     /// The container is left alone, with a warning and an event.
     Skip,
+    /// A word of a later version: the pod is refused.
+    #[serde(other, skip_serializing)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// How strictly pods are wrapped.
@@ -203,6 +215,10 @@ pub enum InjectionMode {
     Required,
     /// It runs as it is, with a warning and an event.
     Enabled,
+    /// A word of a later version: it is refused.
+    #[serde(other, skip_serializing)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// How long logs are kept.
@@ -218,7 +234,7 @@ impl InjectionMode {
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Self::Required => "required",
+            Self::Required | Self::Unknown => "required",
             Self::Enabled => "enabled",
         }
     }
@@ -229,7 +245,7 @@ impl TenantSpec {
     #[must_use]
     pub fn without_command(&self) -> WithoutCommand {
         self.entrypoint_injection.without_command.unwrap_or(match self.injection.mode {
-            InjectionMode::Required => WithoutCommand::Deny,
+            InjectionMode::Required | InjectionMode::Unknown => WithoutCommand::Deny,
             InjectionMode::Enabled => WithoutCommand::Skip,
         })
     }

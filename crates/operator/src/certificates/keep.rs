@@ -13,11 +13,11 @@ use kube::{
 
 use super::{
     CA_CONFIG_MAP, CA_KEY, Held, IssueFailed, LOG_SERVICE_SECRET, Moment, Names, Periods, SECRET,
-    Use, advance, log_service_secret,
+    Use, advance, log_service_secret, make_keys,
 };
 
 /// Who writes, in the API server's books.
-const MANAGER: &str = "relay-operator";
+pub(super) const MANAGER: &str = "relay-operator";
 /// Longest pause between two looks at the clock.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
 /// Pause after a failure.
@@ -35,6 +35,9 @@ pub enum KeepFailed {
         #[source]
         source: kube::Error,
     },
+    /// The system gave no random key.
+    #[error("the system has no randomness")]
+    NoRandomness,
     /// Nothing could be issued.
     #[error(transparent)]
     Issue(#[from] IssueFailed),
@@ -114,6 +117,7 @@ pub async fn renew(
     let how = PatchParams::apply(MANAGER).force();
     let applied = maps.patch(CA_CONFIG_MAP, &how, &Patch::Apply(authorities(&held))).await;
     applied.map_err(failed("apply the authorities that people trust"))?;
+    make_keys(&secrets).await?;
     Ok(held)
 }
 
@@ -123,7 +127,7 @@ fn authorities(held: &Held) -> ConfigMap {
     ConfigMap { metadata: named(CA_CONFIG_MAP), data, ..ConfigMap::default() }
 }
 
-fn named(name: &str) -> ObjectMeta {
+pub(super) fn named(name: &str) -> ObjectMeta {
     let labels = [("app.kubernetes.io/managed-by".to_owned(), MANAGER.to_owned())];
     ObjectMeta { name: Some(name.to_owned()), labels: Some(labels.into()), ..ObjectMeta::default() }
 }

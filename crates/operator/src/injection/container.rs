@@ -116,8 +116,8 @@ impl Obstacle {
     /// Whether the whole pod is refused for it.
     pub(super) fn denies(&self, facts: &Facts) -> bool {
         match self {
-            Self::NoCommand => facts.without_command == WithoutCommand::Deny,
-            Self::Mounted(_) => facts.mode == InjectionMode::Required,
+            Self::NoCommand => facts.without_command != WithoutCommand::Skip,
+            Self::Mounted(_) => facts.mode != InjectionMode::Enabled,
         }
     }
 }

@@ -8,6 +8,8 @@ use crate::api::v1beta1::VolumeClaimTemplate;
 
 /// Who writes, in the API server's books.
 pub const FIELD_MANAGER: &str = "relay-operator";
+/// How Relay's own labels and annotations begin.
+pub const OWN: &str = "relay.sh/";
 /// Label on the namespace of a tenant, and on all that Relay makes there: the tenant's name.
 pub const TENANT: &str = "relay.sh/tenant";
 /// Label on the namespace of a tenant: how strictly pods are wrapped.

@@ -71,6 +71,8 @@ pub(super) fn new_namespace(wanted: &Wanted<'_>) -> Value {
 /// Labels that the namespace should have.
 pub(super) fn namespace_labels(tenant: &Tenant) -> BTreeMap<String, String> {
     let mut labels = tenant.spec.namespace_template.metadata.labels.clone();
+    // The definition refuses them too; an older one may have let them in.
+    labels.retain(|name, _| !name.starts_with(names::OWN));
     labels.insert(INJECTION.to_owned(), tenant.spec.injection.mode.label().to_owned());
     labels
 }

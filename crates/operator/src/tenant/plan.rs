@@ -224,7 +224,9 @@ fn injection(wanted: &Wanted<'_>, observed: &Observed, tools: &Verdict) -> Verdi
         Webhook::Trusted if !tools.is_true() => Verdict::no(
             "ToolsNotReady",
             match wanted.tenant.spec.injection.mode {
-                InjectionMode::Required => "new pods are refused until the tools are ready",
+                InjectionMode::Required | InjectionMode::Unknown => {
+                    "new pods are refused until the tools are ready"
+                }
                 InjectionMode::Enabled => "new pods run without Relay until the tools are ready",
             },
         ),

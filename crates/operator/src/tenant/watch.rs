@@ -25,7 +25,7 @@ use super::{
     names::{FIELD_MANAGER, MANAGED_BY, TENANT},
     reduce,
 };
-use crate::webhook::configuration;
+use crate::{certificates::CA_CONFIG_MAP, webhook::configuration};
 
 /// Whose plan may have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +115,9 @@ impl Watches<'_> {
     }
 
     async fn authorities(&self) {
-        let events = watcher(Api::<ConfigMap>::all(self.client.clone()), ours());
+        // By name too: the operator has no right to read any other.
+        let own = ours().fields(&format!("metadata.name={CA_CONFIG_MAP}"));
+        let events = watcher(Api::<ConfigMap>::all(self.client.clone()), own);
         let kind = Kind {
             name: "config maps",
             mirror: |all| &mut all.authorities,

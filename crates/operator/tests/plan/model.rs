@@ -182,7 +182,7 @@ impl World {
                 let job = self.observed.jobs.remove(&target.name).unwrap();
                 assert_eq!(job.uid, target.uid);
             }
-            other => panic!("{other:?} for a tenant that stays"),
+            other => unreachable!("{other:?} for a tenant that stays"),
         }
     }
 
@@ -214,7 +214,9 @@ proptest! {
                 Event::Reconcile, Event::ClaimsBind, Event::Reconcile, Event::JobsEnd(JobState::Succeeded),
                 Event::Reconcile, Event::JobsVanish, Event::TimePasses(400),
             ];
-            calm.iter().for_each(|event| world.happen(event));
+            for event in &calm {
+                world.happen(event);
+            }
         }
         prop_assert!(world.is_ready(), "{:?}", world.tenant.status);
         prop_assert_eq!(world.observed.claims.len(), 1);

@@ -11,12 +11,21 @@ use crate::{
     tenant::seen::{Claim, JobState, Life, Observed},
 };
 
+/// Least time between two looks at a claim that somebody mounts.
+const LEAST_PAUSE: Duration = Duration::from_mins(1);
+
 /// What becomes of other generations.
 #[derive(Default)]
 pub(super) struct Retired {
     pub(super) steps: Vec<Step>,
     pub(super) previous: Vec<PreviousTools>,
     pub(super) check_again: Option<Duration>,
+}
+
+impl Retired {
+    fn check_soon(&mut self, pause: Duration) {
+        self.check_again = Some(self.check_again.map_or(pause, |sooner| sooner.min(pause)));
+    }
 }
 
 pub(super) fn part(
@@ -35,14 +44,15 @@ pub(super) fn part(
         if claim.life == Life::Stays {
             match left(wanted, now, &previous) {
                 Left::Mounted => {}
-                Left::Wait(left) => {
-                    retired.check_again =
-                        Some(retired.check_again.map_or(left, |sooner| sooner.min(left)));
-                }
+                Left::Wait(left) => retired.check_soon(left),
                 // Only what the status listed before: new pods have had the grace period to know.
-                Left::Nothing => retired.steps.extend(known(wanted, name).map(|_| {
-                    Step::RetireClaim(Target { name: name.clone(), uid: claim.uid.clone() })
-                })),
+                Left::Nothing => {
+                    retired.steps.extend(known(wanted, name).map(|_| {
+                        Step::RetireClaim(Target { name: name.clone(), uid: claim.uid.clone() })
+                    }));
+                    // It stays if a pod without Relay's annotation mounts it, whose end is no news.
+                    retired.check_soon(wanted.settings.grace.max(LEAST_PAUSE));
+                }
             }
         }
         retired.previous.push(previous);

@@ -28,14 +28,12 @@ enum Progress {
 pub(super) fn outcome(wanted: &Wanted<'_>, observed: &Observed, now: Timestamp) -> Outcome {
     let published = wanted.published(observed);
     let generation = wanted.generation.as_str();
-    if let Some(tools) = published
-        && tools.generation == generation
-    {
-        return Outcome { part: ready(generation), published: Some(tools.clone()) };
-    }
-    let progress = match unavailable(wanted) {
-        Some(verdict) => Progress::Open(Part::new([], verdict)),
-        None => progress(wanted, observed, now),
+    let progress = match (unavailable(wanted), published) {
+        (Some(verdict), _) => Progress::Open(Part::new([], verdict)),
+        (None, Some(tools)) if tools.generation == generation => {
+            return Outcome { part: ready(generation), published: Some(tools.clone()) };
+        }
+        (None, _) => progress(wanted, observed, now),
     };
     match (progress, published) {
         (Progress::Verified(uid), _) => {
@@ -68,20 +66,33 @@ fn publish(wanted: &Wanted<'_>, claim_uid: String, now: Timestamp) -> ToolsStatu
     }
 }
 
+/// Why the spec cannot be had. The definition refuses other access modes and unknown words too; one that
+/// is older, or newer, may have let them in.
 fn unavailable(wanted: &Wanted<'_>) -> Option<Verdict> {
+    const CLAIM: &str = "PersistentVolumeClaim";
     let injection = &wanted.tenant.spec.entrypoint_injection;
-    let (field, value, remedy) = match (injection.delivery, injection.fill) {
-        (Delivery::ImageVolume, _) => ("delivery", "ImageVolume", "PersistentVolumeClaim"),
-        (Delivery::InitContainer, _) => ("delivery", "InitContainer", "PersistentVolumeClaim"),
-        (Delivery::Auto | Delivery::PersistentVolumeClaim, Fill::Clone) => {
-            ("fill", "Clone", "Direct")
-        }
-        (Delivery::Auto | Delivery::PersistentVolumeClaim, Fill::Direct) => return None,
+    let unsupported = match (injection.delivery, injection.fill) {
+        (Delivery::ImageVolume, _) => Some(("delivery", "ImageVolume", CLAIM)),
+        (Delivery::InitContainer, _) => Some(("delivery", "InitContainer", CLAIM)),
+        (Delivery::Unknown, _) => Some(("delivery", "of this kind", CLAIM)),
+        (_, Fill::Clone) => Some(("fill", "Clone", "Direct")),
+        (_, Fill::Unknown) => Some(("fill", "of this kind", "Direct")),
+        (Delivery::Auto | Delivery::PersistentVolumeClaim, Fill::Direct) => None,
     };
-    let message = format!(
-        "this version of Relay does not know {field} {value} yet: write {remedy} in spec.entrypointInjection.{field}"
-    );
-    Some(Verdict::no("NotSupported", message))
+    if let Some((field, value, remedy)) = unsupported {
+        let message = format!(
+            "this version of Relay does not know {field} {value} yet: write {remedy} in spec.entrypointInjection.{field}"
+        );
+        return Some(Verdict::no("NotSupported", message));
+    }
+    let modes = wanted.claim.spec.access_modes.as_deref().unwrap_or_default();
+    (modes != ["ReadOnlyMany"]).then(|| {
+        let message = format!(
+            "the claim asks for accessModes [{}], but all pods of the tenant mount the tools and none may change them: write [ReadOnlyMany] in spec.entrypointInjection.volumeClaimTemplate.spec.accessModes",
+            modes.join(", ")
+        );
+        Verdict::no("NotReadOnlyMany", message)
+    })
 }
 
 fn progress(wanted: &Wanted<'_>, observed: &Observed, now: Timestamp) -> Progress {

@@ -63,7 +63,7 @@ fn image(context: &Context<'_>, name: &str) -> Option<Verdict> {
     let error = pods.find_map(|pod| pod.image_error.as_deref())?;
     let image = &context.wanted.settings.tools_image;
     let message = format!(
-        "the tools image {image} cannot be pulled in the tenant's namespace ({}): make it available to the nodes, or start the operator with another --tools-image",
+        "the tools image {image} cannot be pulled in the tenant's namespace ({}): make it available to the nodes, give the namespace's service account default an imagePullSecret, or start the operator with another --tools-image",
         quote(error)
     );
     Some(Verdict::no("ImageNotPullable", message))
