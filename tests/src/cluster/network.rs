@@ -14,6 +14,8 @@ use crate::wait::eventually;
 
 /// Address of the bridge, which is the node's address.
 pub const BRIDGE: &str = "10.88.0.1";
+/// Addresses of Services.
+const SERVICES: &str = "10.96.0.0/16";
 /// Most nodes that run on one machine at the same time.
 const LINKS: u8 = 250;
 
@@ -104,6 +106,8 @@ pub fn set_up(uplink: Uplink) -> Result<()> {
         "link set cni0 up",
         &format!("address add {outside} dev uplink"),
         "link set uplink up",
+        // The API server calls webhooks at addresses of Services, which are translated once they have a way to go.
+        &format!("route add {SERVICES} dev cni0"),
     ] {
         run(Command::new("ip").args(words.split(' ')))?;
     }
