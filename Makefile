@@ -3,8 +3,6 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
-MUSL := $(shell uname -m)-unknown-linux-musl
 CARGO := cargo
 
 .PHONY: help
@@ -16,13 +14,13 @@ demo: build ## Follow the masked log of a real build, in a minute
 	@scripts/demo
 
 .PHONY: test
-test: build ## Run every suite against the release builds
+test: images ## Run every suite against the release builds
 	@scripts/install test
 	PROPTEST_CASES=1000 RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) test --workspace --locked
 	@scripts/planted acknowledge-before-the-put trust-a-name-that-is-taken skip-the-sync-of-the-folder
 
 .PHONY: test-long
-test-long: build ## Run every suite in its full length
+test-long: images ## Run every suite in its full length
 	@scripts/install test
 	RELAY_TEST_LONG=1 PROPTEST_CASES=20000 RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) test --workspace --locked
 	@scripts/planted
@@ -63,12 +61,20 @@ check: ## Format, lints, docs, licences, layers and house rules
 	@scripts/check
 
 .PHONY: build
-build: ## Leave release builds of the programs in bin/
+build: ## Leave release builds of the programs in bin/, for this machine's kind
 	@scripts/install build
-	$(CARGO) build --release --locked -p relay-log-service -p relay-cli
-	$(CARGO) build --release --locked -p relay-entrypoint --target $(MUSL)
-	@mkdir -p bin
-	@install -m 755 $(TARGET_DIR)/release/{relay-log-service,relay} $(TARGET_DIR)/$(MUSL)/release/entrypoint bin/
+	@scripts/build
+
+# What the images are called: IMAGE_REGISTRY/relay-operator:IMAGE_TAG, and so on.
+export IMAGE_REGISTRY IMAGE_TAG
+HOST := $(if $(filter aarch64,$(shell uname -m)),arm64,amd64)
+PLATFORMS ?= $(HOST)
+
+.PHONY: images
+images: build ## Leave OCI images in bin/images/, for PLATFORMS="amd64 arm64" or this machine's
+	@scripts/install images
+	@for platform in $(filter-out $(HOST),$(PLATFORMS)); do scripts/install cross && scripts/build $$platform; done
+	@scripts/images $(PLATFORMS)
 
 .PHONY: clean
 clean: ## Remove what was built
