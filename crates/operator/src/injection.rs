@@ -25,7 +25,7 @@ mod pod;
 mod volumes;
 mod wrap;
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde_json::Value;
 
@@ -53,6 +53,10 @@ pub const EXCLUDE: &str = "relay.sh/exclude-containers";
 
 /// Containers that a message names; it says how many more there are.
 const MAX_NAMED: usize = 8;
+
+/// Containers of a pod that Relay looks at. A pod of 3 MiB may have a hundred thousand, and each grows by a
+/// kilobyte.
+const MAX_CONTAINERS: usize = 2048;
 
 /// What is known about the tenant in whose namespace a pod is created.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +129,11 @@ pub fn inject(pod: &Value, facts: &Facts) -> Outcome {
     if let Some(reason) = LeftAlone::of(pod) {
         return Outcome::LeftAlone(reason);
     }
+    if let Some(why) = too_many(pod) {
+        let mut patch = Patch::default();
+        annotation(pod, SKIPPED, Some(&why.0), &mut patch);
+        return refuse(why, patch, facts);
+    }
     let verdicts = Verdicts::of(pod, [List::Init, List::Regular], |_| true);
     if verdicts.is_empty() {
         return Outcome::LeftAlone(LeftAlone::NoContainer);
@@ -156,11 +165,12 @@ pub fn inject_ephemeral(pod: &Value, before: &Value, facts: &Facts) -> Outcome {
     if !volumes::are_there(pod) {
         return Outcome::LeftAlone(LeftAlone::NotInjected);
     }
-    let known = |name: &str| {
-        container::all(before, List::Ephemeral)
-            .any(|known| container::name(known.container) == name)
-    };
-    let verdicts = Verdicts::of(pod, [List::Ephemeral], |name| !known(name));
+    if let Some(why) = too_many(pod) {
+        return refuse(why, Patch::default(), facts);
+    }
+    let known = container::all(before, List::Ephemeral);
+    let known: HashSet<_> = known.map(|known| container::name(known.container)).collect();
+    let verdicts = Verdicts::of(pod, [List::Ephemeral], |name| !known.contains(name));
     if verdicts.is_empty() {
         return Outcome::LeftAlone(LeftAlone::NoContainer);
     }
@@ -173,6 +183,24 @@ pub fn inject_ephemeral(pod: &Value, before: &Value, facts: &Facts) -> Outcome {
         patch
     };
     verdicts.decide(&facts, None, change, |_| Patch::default())
+}
+
+/// Says that a pod has more containers than Relay looks at.
+fn too_many(pod: &Value) -> Option<Sentence> {
+    let lists = [List::Init, List::Regular, List::Ephemeral];
+    let count: usize = lists.iter().map(|list| container::all(pod, *list).count()).sum();
+    (count > MAX_CONTAINERS).then(|| {
+        Sentence(format!(
+            "the pod has {count} containers, and Relay wraps at most {MAX_CONTAINERS}"
+        ))
+    })
+}
+
+fn refuse(why: Sentence, patch: Patch, facts: &Facts) -> Outcome {
+    match facts.mode {
+        InjectionMode::Enabled => Outcome::Skipped { patch, why },
+        InjectionMode::Required | InjectionMode::Unknown => Outcome::Denied(why),
+    }
 }
 
 /// What is decided about containers, of those that are Relay's to change.

@@ -1,6 +1,6 @@
 //! Which containers are wrapped.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde_json::Value;
 
@@ -42,8 +42,8 @@ pub(super) enum Obstacle {
 
 /// Which names the pod's annotations and labels select.
 pub(super) struct Selection<'pod> {
-    included: Option<Vec<&'pod str>>,
-    excluded: Vec<&'pod str>,
+    included: Option<HashSet<&'pod str>>,
+    excluded: HashSet<&'pod str>,
     /// Of the systems that made the pod.
     infrastructure: Vec<&'static str>,
 }
@@ -160,8 +160,8 @@ impl<'pod> Selection<'pod> {
             Some(start) => name.starts_with(start),
             None => name == *pattern,
         };
-        self.included.as_ref().is_none_or(|included| included.contains(&name))
-            && !self.excluded.contains(&name)
+        self.included.as_ref().is_none_or(|included| included.contains(name))
+            && !self.excluded.contains(name)
             && !self.infrastructure.iter().any(fits)
     }
 }

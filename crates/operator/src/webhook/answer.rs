@@ -56,12 +56,17 @@ impl Reviewer {
             Ok((answer, became)) => (Json(answer).into_response(), became),
             Err(error) => {
                 let cause = &error as &dyn std::error::Error;
-                tracing::warn!(error = cause, "a review has no answer");
                 let status = match error {
                     NoAnswer::Bad(_) => StatusCode::BAD_REQUEST,
                     NoAnswer::Tenant(_) => StatusCode::SERVICE_UNAVAILABLE,
                     NoAnswer::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
                 };
+                // Anyone may send what is no review: that must not fill logs.
+                if status == StatusCode::BAD_REQUEST {
+                    tracing::debug!(error = cause, "a review has no answer");
+                } else {
+                    tracing::warn!(error = cause, "a review has no answer");
+                }
                 ((status, format!("relay: {error}\n")).into_response(), Became::Failed)
             }
         };

@@ -5,9 +5,10 @@ use std::{io, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, Extension, State},
     http::StatusCode,
     middleware,
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use hyper_util::{
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     PATH, Readiness,
     answer::Reviewer,
-    limits::{Bodies, Connections, MAX_BODY, limit},
+    limits::{Connections, Counted, MAX_BODY, Memory, limit},
 };
 use crate::certificates::Serving;
 
@@ -38,14 +39,14 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
 /// How often a silent HTTP/2 connection is asked whether it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// Reviews at once on one connection: the API server sends all of them on one.
+/// Reviews at once on one connection of HTTP/2, for who sends all of them on one.
 const MAX_STREAMS: u32 = 256;
 /// How long reviews may take that run when the server closes.
 const GRACE: Duration = Duration::from_secs(5);
 /// Pause after a failure to accept, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// TLS 1.2 and 1.3, HTTP/2 first, with the certificate of the moment.
+/// TLS 1.2 and 1.3, with the certificate of the moment.
 pub(super) fn tls(serving: Arc<Serving>) -> Result<TlsAcceptor, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
@@ -57,7 +58,7 @@ pub(super) fn tls(serving: Arc<Serving>) -> Result<TlsAcceptor, rustls::Error> {
 
 /// What answers.
 pub(super) fn router(reviewer: Reviewer, readiness: Readiness) -> Router {
-    let review = async |State(reviewer): State<Reviewer>, body: Bytes| reviewer.review(body).await;
+    let memory = Memory::new();
     let ready = async move || {
         if readiness.is_ready() {
             (
@@ -75,11 +76,20 @@ pub(super) fn router(reviewer: Reviewer, readiness: Readiness) -> Router {
     };
     Router::new()
         .route(PATH, post(review))
-        .with_state(reviewer)
+        .with_state((reviewer, memory.clone()))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(Bodies::new(), limit))
+        .layer(middleware::from_fn_with_state(memory, limit))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+}
+
+async fn review(State((reviewer, memory)): State<(Reviewer, Memory)>, body: Bytes) -> Response {
+    let Some(room) = memory.for_values(&body).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    let response = reviewer.review(body).await;
+    drop(room);
+    response
 }
 
 /// Serves until `closing`, then finishes what runs, for at most 5 s.
@@ -114,7 +124,9 @@ pub(super) async fn run(
         let (tls, router, watcher) = (tls.clone(), router.clone(), graceful.watcher());
         // Owned by `graceful`, which waits for it below.
         tokio::spawn(async move {
-            let served = serve(stream, &tls, router, watcher).await;
+            let router = router.layer(Extension(counted.bodies.clone()));
+            let served = serve(stream, &tls, router, watcher);
+            let served = evictable(&counted, served).await;
             if let Err(error) = served {
                 tracing::debug!(error = &*error as &dyn std::error::Error, "a connection broke");
             }
@@ -124,6 +136,17 @@ pub(super) async fn run(
     drop(listener);
     if timeout(GRACE, graceful.shutdown()).await.is_err() {
         tracing::warn!("some reviews did not end in time");
+    }
+}
+
+/// Serves until the connection ends, or has to make room for others.
+async fn evictable(
+    counted: &Counted,
+    served: impl Future<Output = Result<(), Broken>>,
+) -> Result<(), Broken> {
+    tokio::select! {
+        served = served => served,
+        () = counted.evicted.cancelled() => Err("others need its place".into()),
     }
 }
 

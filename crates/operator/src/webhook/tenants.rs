@@ -15,7 +15,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     api::v1beta1::{ConditionKind, InjectionMode, Tenant, WithoutCommand},
@@ -41,7 +41,12 @@ pub struct Tenants {
     client: Client,
     known: RwLock<Known>,
     is_complete: watch::Sender<bool>,
+    lookups: Semaphore,
 }
+
+/// Namespaces that are asked for at once. Anyone may send reviews, and each of a namespace that nobody knows costs
+/// the API server two requests.
+const LOOKUPS: usize = 4;
 
 /// Tenants by their namespaces.
 #[derive(Debug, Default)]
@@ -92,7 +97,12 @@ impl Tenants {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client, known: RwLock::default(), is_complete: watch::Sender::new(false) }
+        Self {
+            client,
+            known: RwLock::default(),
+            is_complete: watch::Sender::new(false),
+            lookups: Semaphore::new(LOOKUPS),
+        }
     }
 
     /// Whether all tenants are known.
@@ -137,6 +147,7 @@ impl Tenants {
         if known.is_some() {
             return Ok(known);
         }
+        let _turn = self.lookups.acquire().await;
         let namespaces = Api::<Namespace>::all(self.client.clone());
         let found = namespaces.get_metadata_opt(namespace).await?;
         let label = found.and_then(|found| found.labels().get(TENANT_LABEL).cloned());

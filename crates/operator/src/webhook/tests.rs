@@ -1,5 +1,3 @@
-use std::{net::IpAddr, sync::Arc};
-
 use k8s_openapi::{
     api::admissionregistration::v1::MutatingWebhookConfiguration,
     apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
@@ -9,7 +7,6 @@ use serde_json::json;
 
 use super::{
     configuration::{Address, Wanted, plan},
-    limits::Connections,
     tenants::Known,
 };
 use crate::{
@@ -183,15 +180,4 @@ fn a_tenant_that_only_names_the_namespace_of_another_does_not_get_it() {
     known.take(Event::Apply(thief));
     let tools = known.wish("ns").expect("it is there").tools;
     assert!(matches!(tools, Tools::Ready { .. }), "{tools:?}");
-}
-
-#[test]
-fn one_address_cannot_take_all_connections() {
-    let connections = Arc::new(Connections::default());
-    let [greedy, other]: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
-    let taken: Vec<_> = (0..1000).map_while(|_| connections.count(greedy)).collect();
-    assert!(taken.len() < 1000);
-    assert!(connections.count(other).is_some());
-    drop(taken);
-    assert!(connections.count(greedy).is_some(), "what ends is free again");
 }

@@ -1,8 +1,11 @@
 //! A webhook on loopback, beside an API server that knows one list of tenants and nothing else.
 
 use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -49,6 +52,18 @@ pub(crate) struct FakeApi {
     namespaces: Mutex<Vec<(String, String)>>,
     events: Mutex<Vec<Value>>,
     event_came: Notify,
+    /// Questions for the namespace of which it never says anything: how many wait, and did at most.
+    waiting: Arc<AtomicUsize>,
+    pub(crate) waiting_at_most: AtomicUsize,
+}
+
+/// A question that waits.
+struct Waits(Arc<AtomicUsize>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl FakeApi {
@@ -118,6 +133,12 @@ async fn one_tenant(State(api): Api, Path(name): Path<String>) -> Response {
 async fn namespace(State(api): Api, Path(name): Path<String>) -> Response {
     if name == "broken" {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    if name == "silent" {
+        let waiting = api.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        api.waiting_at_most.fetch_max(waiting, Ordering::SeqCst);
+        let _waits = Waits(Arc::clone(&api.waiting));
+        std::future::pending::<()>().await;
     }
     let namespaces = api.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
     let Some((name, tenant)) = namespaces.iter().find(|(known, _)| *known == name) else {
@@ -200,10 +221,17 @@ impl Lab {
 
     /// A client that trusts what is held, and no connection of which is used twice.
     pub(crate) fn client(&self) -> reqwest::Client {
+        self.client_from([127, 0, 0, 1])
+    }
+
+    /// The same, from another address of loopback, which only Linux has without more ado.
+    pub(crate) fn client_from(&self, address: [u8; 4]) -> reqwest::Client {
         let trusted = reqwest::Certificate::from_pem_bundle(self.held.bundle().as_bytes());
         reqwest::Client::builder()
             .tls_certs_only(trusted.expect("PEM"))
             .no_proxy()
+            .http1_only()
+            .local_address(IpAddr::from(address))
             .timeout(PATIENCE)
             .build()
             .expect("a client can be built")

@@ -2,6 +2,9 @@
 
 mod lab;
 
+use std::sync::atomic::Ordering;
+
+use futures_util::{future::join_all, stream};
 use lab::{Lab, creation, issued, patch, pod, tenant, tenant_without_tools};
 use relay_operator::{certificates::Use, webhook::PATH};
 use serde_json::{Value, json};
@@ -96,7 +99,7 @@ async fn a_body_that_is_no_review_is_refused_and_the_next_is_answered() {
     let lab = Lab::start(vec![tenant("acme", "required")]).await;
     let old = json!({ "apiVersion": "admission.k8s.io/v1beta1", "request": creation("acme", &json!({}))["request"] });
     let deep = "[".repeat(100_000);
-    for body in ["", "{}", "null", "\u{0}", deep.as_str(), old.to_string().as_str()] {
+    for body in ["{}", "null", "\u{0}", deep.as_str(), old.to_string().as_str()] {
         let sent = lab.client().post(lab.url(PATH)).body(body.to_owned()).send().await;
         assert_eq!(sent.expect("an answer").status(), 400, "{body:.40}");
     }
@@ -180,4 +183,73 @@ async fn when_it_stops_it_says_so_first_serves_on_and_then_ends() {
     assert!(patch(&answer).is_some());
     let ended = tokio::time::timeout(lab::PATIENCE, lab.running).await;
     ended.expect("it ends").expect("it does not panic");
+}
+
+#[tokio::test]
+async fn pods_that_are_created_at_the_same_time_are_all_answered() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    let client = lab.client();
+    let review = creation("acme", &pod(&json!(["true"]))).to_string();
+    // Each on a connection of its own, as the API server does it.
+    let answers = (0..150).map(|_| client.post(lab.url(PATH)).body(review.clone()).send());
+    for answer in join_all(answers).await {
+        assert_eq!(answer.expect("an answer").status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn who_announces_much_and_sends_nothing_holds_up_nobody_else() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    let client = lab.client_from([127, 0, 0, 2]);
+    let liars = (0..16).map(|_| {
+        let nothing = reqwest::Body::wrap_stream(stream::pending::<std::io::Result<&[u8]>>());
+        let lie = client.post(lab.url(PATH)).header("content-length", 8 << 20).body(nothing);
+        tokio::spawn(lie.send())
+    });
+    let liars: Vec<_> = liars.collect();
+    // They are on their way, and stay for four seconds each.
+    for _ in 0..20 {
+        let answer = lab.review(&creation("acme", &pod(&json!(["true"])))).await;
+        assert!(patch(&answer).is_some());
+    }
+    assert!(liars.iter().any(|liar| !liar.is_finished()));
+    liars.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn pods_that_would_fill_the_memory_are_refused() {
+    let lab = Lab::start(vec![tenant("acme", "required"), tenant("lax", "enabled")]).await;
+    let mut pod = pod(&json!(["true"]));
+    pod["spec"]["containers"] = json!(vec![json!({ "name": "a", "command": ["a"] }); 3000]);
+    let answer = lab.review(&creation("acme", &pod)).await;
+    assert_eq!(answer["response"]["allowed"], false);
+    let message = answer["response"]["status"]["message"].as_str().expect("a sentence");
+    assert!(message.contains("3000 containers"), "{message}");
+    let answer = lab.review(&creation("lax", &pod)).await;
+    assert_eq!(answer["response"]["allowed"], true);
+    assert_eq!(patch(&answer).expect("it says why")[0]["path"], "/metadata/annotations");
+
+    pod["spec"]["containers"] = json!(vec![json!({ "a": 0 }); 100_000]);
+    let bomb = creation("acme", &pod).to_string();
+    assert!(bomb.len() < 1 << 20);
+    let sent = lab.client().post(lab.url(PATH)).body(bomb).send().await;
+    assert_eq!(sent.expect("an answer").status(), 413);
+}
+
+#[tokio::test]
+async fn reviews_of_unknown_namespaces_do_not_flood_the_api_server() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    let client = lab.client_from([127, 0, 0, 2]);
+    let review = creation("silent", &pod(&json!(["true"]))).to_string();
+    let unknown = (0..40).map(|_| client.post(lab.url(PATH)).body(review.clone()).send());
+    let unknown = tokio::spawn(join_all(unknown));
+    let waiting_at_most = || lab.api.waiting_at_most.load(Ordering::SeqCst);
+    lab.wait_until("it asks", || waiting_at_most() > 0).await;
+    let answer = lab.review(&creation("acme", &pod(&json!(["true"])))).await;
+    assert!(patch(&answer).is_some(), "who is known does not wait");
+    for answer in unknown.await.expect("they end") {
+        assert_eq!(answer.expect("an answer").status(), 503);
+    }
+    // One that gave up may still wait there for a moment.
+    assert!(waiting_at_most() < 20, "{} at once", waiting_at_most());
 }
