@@ -48,7 +48,7 @@ securityContext:
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile: { type: RuntimeDefault }
 {{- with $values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 nodeSelector:
   {{- mergeOverwrite (dict "kubernetes.io/os" "linux") $values.nodeSelector | toYaml | nindent 2 }}
