@@ -23,7 +23,7 @@ app.kubernetes.io/component: {{ last . }}
 {{- with (last .).digest -}}
 {{ printf "%s/%s@%s" $registry $name . }}
 {{- else -}}
-{{ printf "%s/%s:%s" $registry $name ($root.Values.image.tag | default $root.Chart.AppVersion) }}
+{{ printf "%s/%s:%s" $registry $name ($root.Values.image.tag | toString | default $root.Chart.AppVersion) }}
 {{- end -}}
 {{- end }}
 

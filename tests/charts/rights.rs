@@ -1,0 +1,84 @@
+//! What the chart lets Relay do: no more than the code asks for.
+
+use serde_json::Value;
+
+use crate::chart::{good_cases, objects, rendered, template};
+
+/// Every object of every case.
+fn all() -> Vec<Value> {
+    let cases = good_cases();
+    let texts = cases.iter().map(|case| rendered(template(&case.join("values.yaml"))));
+    texts.flat_map(|text| objects(&text)).collect()
+}
+
+fn of_kind<'a>(all: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    all.iter().filter(move |object| object["kind"] == kind)
+}
+
+fn texts(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+#[test]
+fn no_rule_allows_everything_and_none_reads_secrets_of_the_cluster() {
+    let all = all();
+    let roles = of_kind(&all, "ClusterRole").chain(of_kind(&all, "Role"));
+    for rule in roles.flat_map(|role| role["rules"].as_array().unwrap()) {
+        for field in ["apiGroups", "resources", "verbs"] {
+            assert!(!texts(&rule[field]).contains(&"*"), "{rule}");
+        }
+    }
+    for rule in of_kind(&all, "ClusterRole").flat_map(|role| role["rules"].as_array().unwrap()) {
+        assert!(!texts(&rule["resources"]).contains(&"secrets"), "{rule}");
+        let verbs = texts(&rule["verbs"]);
+        assert!(!verbs.iter().any(|verb| ["escalate", "bind", "impersonate"].contains(verb)));
+        let by_name = ["configmaps", "mutatingwebhookconfigurations", "clusterroles"];
+        if texts(&rule["resources"]).iter().any(|resource| by_name.contains(resource)) {
+            assert!(!texts(&rule["resourceNames"]).is_empty(), "{rule}");
+        }
+    }
+    // In its own namespace it reads those that it makes.
+    for rule in of_kind(&all, "Role").flat_map(|role| role["rules"].as_array().unwrap()) {
+        let secrets = texts(&rule["resources"]).contains(&"secrets");
+        if secrets && texts(&rule["verbs"]) != ["create"] {
+            assert!(!texts(&rule["resourceNames"]).is_empty(), "{rule}");
+        }
+    }
+}
+
+#[test]
+fn no_object_holds_a_secret_or_an_authority() {
+    let all = all();
+    assert_eq!(of_kind(&all, "Secret").count(), 0);
+    assert_eq!(of_kind(&all, "MutatingWebhookConfiguration").count(), 0);
+    let text = serde_json::to_string(&all).unwrap();
+    assert!(!text.contains("caBundle"));
+}
+
+#[test]
+fn the_log_service_cannot_see_the_key_of_the_authority() {
+    let all = all();
+    for deployment in of_kind(&all, "Deployment") {
+        let volumes = deployment["spec"]["template"]["spec"]["volumes"].as_array();
+        for volume in volumes.into_iter().flatten() {
+            assert_ne!(volume["secret"]["secretName"], "relay-certificates");
+        }
+    }
+}
+
+#[test]
+fn the_containers_may_do_nothing_and_are_limited() {
+    let all = all();
+    for deployment in of_kind(&all, "Deployment") {
+        let pod = &deployment["spec"]["template"]["spec"];
+        let user = &pod["securityContext"];
+        assert_eq!((&user["runAsNonRoot"], &user["runAsUser"]), (&true.into(), &65532.into()));
+        for container in pod["containers"].as_array().unwrap() {
+            let confined = &container["securityContext"];
+            assert_eq!(confined["readOnlyRootFilesystem"], true);
+            assert!(container["resources"]["limits"]["memory"].is_string());
+            assert!(container["readinessProbe"].is_object());
+            assert!(container["livenessProbe"].is_object());
+        }
+    }
+}
