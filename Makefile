@@ -44,7 +44,10 @@ test-cluster: ## Run the cluster's suite on a node for this run alone, or on REL
 
 .PHONY: bless
 bless: ## Write the golden files of the tests anew; then read the difference
+	$(CARGO) run --quiet --locked -p relay-operator -- crds >crds/tenants.yaml.new
+	@mv crds/tenants.yaml.new crds/tenants.yaml
 	RELAY_BLESS=1 $(CARGO) test --locked -p relay-operator --test injection
+	RELAY_BLESS=1 $(CARGO) test --locked -p relay-tests --test charts golden
 
 .PHONY: bench
 bench: build ## Measure beside peers, in the same run (docs/benchmarks.md)
@@ -75,6 +78,11 @@ images: build ## Leave OCI images in bin/images/, for PLATFORMS="amd64 arm64" or
 	@scripts/install images
 	@for platform in $(filter-out $(HOST),$(PLATFORMS)); do scripts/install cross && scripts/build $$platform; done
 	@scripts/images $(PLATFORMS)
+
+.PHONY: push-images
+push-images: images ## Push those images to IMAGE_REGISTRY
+	@scripts/install push
+	@scripts/push-images
 
 .PHONY: clean
 clean: ## Remove what was built
