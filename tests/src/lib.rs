@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub mod cluster;
+pub mod control_plane;
 pub mod gcs;
 pub mod kube;
 pub mod lab;

@@ -1,7 +1,6 @@
 //! A webhook beside a real API server.
 
 use std::{
-    io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
         Arc,
@@ -32,6 +31,7 @@ use relay_operator::{
         register,
     },
 };
+use relay_tests::control_plane::kubeconfig;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::{
@@ -71,13 +71,9 @@ pub(crate) struct Lab {
 }
 
 impl Cluster {
-    /// The cluster that `RELAY_TEST_KUBECONFIG` names; without it, says that the test does nothing.
+    /// A cluster; where there is none, says that the test does nothing.
     pub(crate) async fn find() -> Option<Self> {
-        let Some(path) = kubeconfig() else {
-            // Past the capture of the test's own output.
-            drop(writeln!(std::io::stderr(), "skipped: RELAY_TEST_KUBECONFIG names no cluster"));
-            return None;
-        };
+        let path = kubeconfig()?;
         let alone = ALONE.lock().await;
         drop(rustls::crypto::ring::default_provider().install_default());
         let kubeconfig = Kubeconfig::read_from(path).expect("a kubeconfig");
@@ -310,11 +306,6 @@ fn reachable_from(server: &http::Uri) -> IpAddr {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
     socket.connect((host, port)).expect("the server's name can be resolved");
     socket.local_addr().expect("it is connected").ip()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
-fn kubeconfig() -> Option<String> {
-    std::env::var("RELAY_TEST_KUBECONFIG").ok().filter(|path| !path.is_empty())
 }
 
 /// What a server with this certificate and key needs.

@@ -1,4 +1,4 @@
-//! The webhook as a real API server meets it: `RELAY_TEST_KUBECONFIG` names one that has nothing else to do.
+//! The webhook as a real API server meets it.
 
 mod another;
 mod lab;

@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    io::Write as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -28,6 +27,7 @@ use relay_operator::api::{
     tenants,
     v1beta1::{Tenant, TenantStatus},
 };
+use relay_tests::control_plane::kubeconfig;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -63,12 +63,9 @@ pub(crate) struct Operator {
 }
 
 impl Lab {
-    /// The cluster that `RELAY_TEST_KUBECONFIG` names; without it, says that the test does nothing.
+    /// A cluster; where there is none, says that the test does nothing.
     pub(crate) async fn start() -> Option<Self> {
-        let Some(kubeconfig) = kubeconfig() else {
-            drop(writeln!(std::io::stderr(), "skipped: RELAY_TEST_KUBECONFIG names no cluster"));
-            return None;
-        };
+        let kubeconfig = kubeconfig()?;
         let alone = ALONE.lock().await;
         drop(rustls::crypto::ring::default_provider().install_default());
         let options = KubeConfigOptions::default();
@@ -298,9 +295,4 @@ pub(crate) async fn wait(what: &str, condition: impl AsyncFn() -> bool) {
         }
     };
     assert!(timeout(PATIENCE, waiting).await.is_ok(), "not within {PATIENCE:?}: {what}");
-}
-
-#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
-fn kubeconfig() -> Option<PathBuf> {
-    std::env::var_os("RELAY_TEST_KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
