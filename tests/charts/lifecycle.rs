@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use relay_tests::{program::program, wait::eventually};
+use relay_tests::{control_plane::Controllers, program::program, wait::eventually};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
@@ -25,8 +25,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let mut server = Server::start();
-        server.start_controllers();
+        let server = Server::start(Controllers::All);
         server.ask(&["create", "namespace", "relay-system"]);
         let lab = Self { server };
         // A class that nobody provides: claims stay pending.

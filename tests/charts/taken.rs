@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use relay_tests::control_plane::Controllers;
 use serde_json::json;
 
 use crate::{
@@ -32,7 +33,7 @@ fn namespace() -> String {
 
 #[test]
 fn an_api_server_takes_every_object_without_a_warning() {
-    let server = Server::start();
+    let server = Server::start(Controllers::None);
     server.apply(&namespace());
     server.apply(&definitions());
     server.apply(&service_monitors());

@@ -24,6 +24,8 @@ use crate::{
 
 /// Longest start, on a machine that does much else.
 const START: Duration = Duration::from_mins(2);
+/// Ports are chosen before they are used: somebody else may take one in between.
+const TRIES: usize = 3;
 /// What the administrator shows.
 const TOKEN: &str = "administrator";
 
@@ -75,8 +77,10 @@ fn run_for_ever() -> Option<PathBuf> {
         drop(sender.send(
             own.as_ref().map(ControlPlane::kubeconfig).map_err(|error| format!("{error:#}")),
         ));
-        while is_up {
-            thread::park();
+        if is_up {
+            loop {
+                thread::park();
+            }
         }
     });
     receiver.recv().ok().map(|started| started.expect("the API server starts"))
@@ -93,6 +97,16 @@ impl ControlPlane {
     ///
     /// If its program was not installed.
     pub fn start(controllers: Controllers) -> Result<Self> {
+        let mut tries = 1;
+        loop {
+            match Self::launch(controllers) {
+                Err(_) if tries < TRIES => tries += 1,
+                launched => return launched,
+            }
+        }
+    }
+
+    fn launch(controllers: Controllers) -> Result<Self> {
         let folder = tempfile::tempdir().context("no folder")?;
         let [store, peers, port] = [free_port()?, free_port()?, free_port()?];
         let url = format!("https://127.0.0.1:{port}");
@@ -113,7 +127,8 @@ impl ControlPlane {
              --advertise-address=192.0.2.1 --endpoint-reconciler-type=none --authorization-mode=RBAC --cert-dir=@
              --tls-cert-file=@/server.crt --tls-private-key-file=@/server.key --token-auth-file=@/tokens
              --service-account-key-file=@/accounts.pub --service-account-signing-key-file=@/accounts.key
-             --service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range=10.97.0.0/16 {accounts}"
+             --service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range=10.97.0.0/16
+             --client-ca-file=@/ca.crt {accounts}"
         ))?;
         plane.wait()?;
         if controllers == Controllers::All {
