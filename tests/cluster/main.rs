@@ -1,32 +1,16 @@
-//! What Relay's cluster tests stand on: the node itself.
+//! Relay on Kubernetes, and the node that these tests stand on.
 
+mod harness;
 mod lifetime;
+mod manifest;
+mod relay;
 
 use std::process::Command;
 
 use relay_tests::cluster::{Cluster, image::SHELL, namespace::Namespace};
 use serde_json::json;
 
-/// A manifest of a pod that runs a shell script to its end.
-fn script(name: &str, script: &str, volume: Option<(&str, &str)>) -> serde_json::Value {
-    let mounts = volume.iter().map(
-        |(_, mode)| json!({ "name": "claim", "mountPath": "/claim", "readOnly": *mode == "ro" }),
-    );
-    let volumes = volume.iter().map(|(claim, mode)| {
-        json!({ "name": "claim", "persistentVolumeClaim": { "claimName": claim, "readOnly": *mode == "ro" } })
-    });
-    json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name },
-        "spec": {
-            "restartPolicy": "Never", "terminationGracePeriodSeconds": 0,
-            "containers": [{
-                "name": "main", "image": SHELL, "imagePullPolicy": "IfNotPresent",
-                "command": ["sh", "-euc", script], "volumeMounts": mounts.collect::<Vec<_>>(),
-            }],
-            "volumes": volumes.collect::<Vec<_>>(),
-        },
-    })
-}
+use manifest::{script, script_with_claim};
 
 #[test]
 fn the_node_is_ready_and_of_the_version_that_was_asked_for() {
@@ -62,7 +46,7 @@ fn a_pod_finds_a_service_by_its_name_and_reaches_the_pod_behind_it() {
     let url = format!("http://greeting.{}.svc.cluster.local/", namespace.name());
     // Rules for the Service's address follow the pod a moment later.
     let client = format!("until curl -sf -m 2 {url}; do sleep 0.2; done");
-    namespace.apply(&script("client", &client, None).to_string());
+    namespace.apply(&script("client", &client).to_string());
     assert_eq!(namespace.finish("client"), "hello\n");
 }
 
@@ -76,7 +60,8 @@ fn a_read_only_claim_is_filled_by_a_job_and_read_by_pods() {
             "resources": { "requests": { "storage": "16Mi" } },
         },
     });
-    let pod = script("job", "echo tool >/claim/tool; chmod 755 /claim/tool", Some(("tools", "rw")));
+    let pod =
+        script_with_claim("job", "echo tool >/claim/tool; chmod 755 /claim/tool", ("tools", "rw"));
     let job = json!({
         "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": "fill" },
         "spec": { "template": { "spec": pod["spec"] } },
@@ -87,7 +72,7 @@ fn a_read_only_claim_is_filled_by_a_job_and_read_by_pods() {
     namespace.wait_for("jsonpath={.status.phase}=Bound", "persistentvolumeclaim/tools");
     let read = "cat /claim/tool; if touch /claim/other 2>/dev/null; then exit 1; fi";
     for reader in ["one", "other"] {
-        namespace.apply(&script(reader, read, Some(("tools", "ro"))).to_string());
+        namespace.apply(&script_with_claim(reader, read, ("tools", "ro")).to_string());
     }
     assert_eq!(
         (namespace.finish("one"), namespace.finish("other")),
@@ -116,7 +101,7 @@ fn a_pod_runs_an_image_that_a_test_has_made_and_loaded() {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     }
     namespace.cluster().load_image(&layout, "dev.local/made");
-    let mut pod = script("pod", "", None);
+    let mut pod = script("pod", "");
     pod["spec"]["containers"][0]["image"] = "dev.local/made:own".into();
     pod["spec"]["containers"][0]["command"] = json!(["/busybox", "echo", "made"]);
     namespace.apply(&pod.to_string());

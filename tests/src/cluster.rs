@@ -10,12 +10,15 @@ pub mod cgroup;
 pub mod config;
 pub mod digest;
 pub mod folder;
+pub mod follower;
 pub mod image;
 pub mod namespace;
 pub mod network;
 pub mod node;
 pub mod parts;
+pub mod person;
 pub mod process;
+pub mod relay;
 pub mod start;
 
 use std::{

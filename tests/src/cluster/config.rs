@@ -1,6 +1,10 @@
 //! What the environment says about the cluster.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use crate::program::workspace;
 
@@ -32,4 +36,17 @@ pub fn keeps_namespaces() -> bool {
 pub fn folder() -> PathBuf {
     env::var_os("RELAY_CLUSTER_DIR")
         .map_or_else(|| workspace().join(".relay/cluster"), PathBuf::from)
+}
+
+/// `PATH` with one more folder, which comes first.
+///
+/// # Panics
+///
+/// If the folder's name cannot stand in it.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
+pub fn path_with(folder: &Path) -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = [folder.to_owned()].into_iter().chain(env::split_paths(&path));
+    env::join_paths(folders).expect("no colon in the folder's name")
 }

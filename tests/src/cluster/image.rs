@@ -63,6 +63,37 @@ pub fn shell(folder: &Path) -> Result<PathBuf> {
     write(&root, SHELL, &["/bin/sh"])
 }
 
+/// Writes an image that holds one static program, at `/PROGRAM`, and nothing else. Returns its archive.
+///
+/// # Errors
+///
+/// If the program is missing or the folder cannot be written.
+pub fn bare(folder: &Path, name: &str, program: &Path) -> Result<PathBuf> {
+    let root = folder.join("bare.root");
+    fs::create_dir_all(&root)?;
+    copy(program, &root)?;
+    write(&root, name, &["/none"])
+}
+
+/// Copies an archive with one image, giving that another name. Returns the copy.
+///
+/// # Errors
+///
+/// If it is none, or the folder cannot be written.
+pub fn rename(archive_of: &Path, name: &str, folder: &Path) -> Result<PathBuf> {
+    let image = folder.join("image");
+    fs::create_dir_all(&image)?;
+    run(Command::new("tar").arg("-C").arg(&image).arg("-xf").arg(archive_of))?;
+    let index = image.join("index.json");
+    let mut named: Value = serde_json::from_slice(&fs::read(&index)?)?;
+    let tag = name.rsplit(':').next().unwrap_or(name);
+    named["manifests"][0]["annotations"] = json!({
+        "io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag,
+    });
+    fs::write(&index, serde_json::to_vec(&named)?)?;
+    archive(&image, &folder.join("image.tar"))
+}
+
 /// Copies what a program is linked with to the same places.
 fn copy_libraries(program: &str, root: &Path) -> Result<()> {
     let libraries = output(Command::new("ldd").arg(program))?;

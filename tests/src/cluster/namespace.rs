@@ -8,8 +8,9 @@ use std::{
 };
 
 use anyhow::Result;
+use serde_json::{Value, json};
 
-use super::{Cluster, config, process::output};
+use super::{Cluster, config, process::output, relay::NAMESPACE as RELAY};
 use crate::wait::eventually;
 
 /// Longest time for what a test waits for, on a machine that does much else.
@@ -23,6 +24,16 @@ const TAIL: &str = "--tail=200";
 pub struct Namespace {
     cluster: &'static Cluster,
     name: String,
+    kind: Kind,
+}
+
+/// What goes when the test ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The namespace.
+    Plain,
+    /// The tenant of the same name, and with it what Relay made.
+    Tenant,
 }
 
 impl Namespace {
@@ -33,17 +44,35 @@ impl Namespace {
     /// If it cannot be made.
     #[must_use]
     pub fn new(test: &str) -> Self {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
-            % 100_000_000;
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{test}-{now}-{}-{number}", std::process::id());
-        let cluster = Cluster::get();
+        let (cluster, name) = (Cluster::get(), unique(test));
         cluster.ask(&["create", "namespace", &name]).expect("a namespace can be made");
-        let namespace = Self { cluster, name };
+        let namespace = Self { cluster, name, kind: Kind::Plain };
         // Pods are refused before.
         namespace.wait_for("create", "serviceaccount/default");
         namespace
+    }
+
+    /// A new tenant with this spec, and its namespace, which has its name. Relay must be installed; what it
+    /// has done for the tenant is not waited for.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    #[must_use]
+    pub fn of_tenant(test: &str, spec: &Value) -> Self {
+        let namespace = Self { cluster: Cluster::get(), name: unique(test), kind: Kind::Tenant };
+        let name = &namespace.name;
+        let tenant = json!({
+            "apiVersion": "relay.sh/v1beta1", "kind": "Tenant", "metadata": { "name": name }, "spec": spec,
+        });
+        namespace.cluster.apply(&tenant.to_string());
+        namespace
+    }
+
+    /// How `kubectl` names the tenant.
+    #[must_use]
+    pub fn tenant(&self) -> String {
+        format!("tenant/{}", self.name)
     }
 
     /// Its name.
@@ -116,7 +145,8 @@ impl Namespace {
     }
 
     /// What is in it, for whoever has to find out why a test failed.
-    fn report(&self) -> String {
+    #[must_use]
+    pub fn report(&self) -> String {
         let mut report = format!("namespace {}:\n", self.name);
         for words in [
             &["get", "all,persistentvolumeclaims", "--output", "wide"][..],
@@ -128,6 +158,14 @@ impl Namespace {
         let pods = self.ask(&["get", "pods", "--output", "name"]).unwrap_or_default();
         for pod in pods.lines() {
             self.add(&mut report, &["logs", pod, "--all-containers", "--prefix", TAIL]);
+        }
+        if self.kind == Kind::Tenant {
+            self.add(&mut report, &["get", &self.tenant(), "--output", "yaml"]);
+            for part in ["relay-operator", "relay-log-service"] {
+                let part = format!("deployment/{part}");
+                self.add(&mut report, &["describe", &part, "--namespace", RELAY]);
+                self.add(&mut report, &["logs", &part, "--namespace", RELAY, TAIL]);
+            }
         }
         report
     }
@@ -150,8 +188,20 @@ impl Drop for Namespace {
             return;
         }
         // Nobody waits for it: no other test has this name.
-        drop(self.cluster.ask(&["delete", "namespace", &self.name, "--wait=false"]));
+        let kind = match self.kind {
+            Kind::Plain => "namespace",
+            Kind::Tenant => "tenant",
+        };
+        drop(self.cluster.ask(&["delete", kind, &self.name, "--wait=false", "--ignore-not-found"]));
     }
+}
+
+/// A name that begins with that of a test, and that no other namespace has.
+fn unique(test: &str) -> String {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    format!("{test}-{}-{}-{number}", now % 100_000_000, std::process::id())
 }
 
 #[expect(

@@ -1,0 +1,33 @@
+//! Relay in a cluster, as those meet it who use it.
+
+mod admission;
+mod command_line;
+mod deletion;
+mod outage;
+mod pods;
+mod resume;
+mod rights;
+mod trust;
+mod upgrade;
+
+use relay_tests::{
+    cluster::{
+        follower::Follower,
+        namespace::{Namespace, PATIENCE},
+        relay::Relay,
+    },
+    program::is_long_run,
+};
+
+/// Whether this run is too short for a test that takes minutes, or stops Relay for the others.
+fn is_short_run() -> bool {
+    !is_long_run()
+}
+
+/// What Relay keeps of a pod, which has ended or will.
+fn log_of(relay: &Relay, namespace: &Namespace, pod: &str) -> String {
+    let mut follow = relay.kubectl_relay(&["logs", "-n", namespace.name(), "-f", pod]);
+    let ended = Follower::start(&mut follow).finish(PATIENCE);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    ended.stdout
+}
