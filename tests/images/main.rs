@@ -1,0 +1,10 @@
+//! The images that `make images` leaves: what is in them, how they are made, and whether it is enough.
+
+mod archive;
+mod bare;
+mod content;
+mod dockerfile;
+mod lab;
+mod made;
+mod names;
+mod registry;
