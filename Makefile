@@ -17,16 +17,21 @@ demo: build ## Follow the masked log of a real build, in a minute
 test: images ## Run every suite against the release builds
 	@scripts/install test
 	PROPTEST_CASES=1000 RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) test --workspace --locked
+	@$(CLUSTER_TESTS)
 	@scripts/planted acknowledge-before-the-put trust-a-name-that-is-taken skip-the-sync-of-the-folder
 
 .PHONY: test-long
 test-long: images ## Run every suite in its full length
 	@scripts/install test
 	RELAY_TEST_LONG=1 PROPTEST_CASES=20000 RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) test --workspace --locked
+	@RELAY_TEST_LONG=1 $(CLUSTER_TESTS)
 	@scripts/planted
 
 # The driver of the cluster says on stdout only how clients find it: `eval "$(make cluster-up)"`.
 CLUSTER := $(CARGO) run --quiet --locked -p relay-tests --bin relay-cluster --
+# What runs on a node for this run alone, or on RELAY_TEST_KUBECONFIG. Most tests wait most of the time.
+CLUSTER_TESTS = scripts/install cluster && RELAY_BIN_DIR=$(CURDIR)/bin $(CLUSTER) run \
+	$(CARGO) test --locked -p relay-tests --test cluster --test kube -- --test-threads 6
 
 .PHONY: cluster-up
 cluster-up: ## Start a Kubernetes node of this machine's own, and print its KUBECONFIG
@@ -38,9 +43,8 @@ cluster-down: ## Stop that node; nothing of it is left
 	@$(CLUSTER) down
 
 .PHONY: test-cluster
-test-cluster: ## Run the cluster's suite on a node for this run alone, or on RELAY_TEST_KUBECONFIG
-	@scripts/install cluster
-	@$(CLUSTER) run $(CARGO) test --locked -p relay-tests --test cluster
+test-cluster: images ## Run the cluster's suite on a node for this run alone, or on RELAY_TEST_KUBECONFIG
+	@$(CLUSTER_TESTS)
 
 .PHONY: bless
 bless: ## Write the golden files of the tests anew; then read the difference
