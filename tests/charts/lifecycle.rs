@@ -9,7 +9,11 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use relay_tests::{control_plane::Controllers, program::program, wait::eventually};
+use relay_tests::{
+    control_plane::Controllers,
+    program::{program, workspace},
+    wait::eventually,
+};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
@@ -26,7 +30,6 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let server = Server::start(Controllers::All);
-        server.ask(&["create", "namespace", "relay-system"]);
         let lab = Self { server };
         // A class that nobody provides: claims stay pending.
         lab.server.apply(
@@ -51,9 +54,19 @@ impl Lab {
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
     }
 
-    fn install(&self) -> String {
-        self.helm("install", "relay-crds", &[]).unwrap();
-        self.helm("install", "relay", &["image.registry=dev.local"]).unwrap()
+    /// Runs the commands of docs/operations.md that begin like this; what they print.
+    fn follow_the_page(&self, beginning: &str) -> String {
+        let page = fs::read_to_string(workspace().join("docs/operations.md")).unwrap();
+        let mut blocks = page.split("\n```\n").filter(|block| block.starts_with(beginning));
+        let block = blocks.next().unwrap_or_else(|| panic!("no commands begin with {beginning}"));
+        let is_for_nodes =
+            |line: &&str| line.starts_with("make ") || line.contains(" wait deployment ");
+        let lines: Vec<_> = block.lines().filter(|line| !is_for_nodes(line)).collect();
+        let script = lines.join("\n").replace("REGISTRY", "dev.local");
+        let output = self.server.shell(&script);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{script}: {said}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// The operator, with the rights of its service account and these tools.
@@ -243,10 +256,13 @@ fn check_log_service(lab: &Lab) {
 #[test]
 fn relay_lives_with_the_rights_of_the_chart_and_is_gone_when_the_chart_is() {
     let lab = Lab::new();
+    lab.server.ask(&["create", "namespace", "relay-system"]);
     let refused = lab.helm("install", "relay", &["image.registry=dev.local"]).unwrap_err();
     assert!(refused.contains("install the chart relay-crds first"), "{refused}");
-    let notes = lab.install();
+    let notes = lab.follow_the_page("make push-images");
     assert!(notes.contains("kubectl relay logs -f -n demo hello"), "{notes}");
+    lab.follow_the_page("kubectl label namespace");
+    lab.follow_the_page("kubectl -n relay-system create rolebinding");
 
     let operator = lab.operator("dev.local/relay-tools:1");
     lab.server.apply(
@@ -254,7 +270,7 @@ fn relay_lives_with_the_rights_of_the_chart_and_is_gone_when_the_chart_is() {
     );
     lab.wait_for_tools("dev.local/relay-tools:1");
     check_log_service(&lab);
-    let keys = lab.secret("relay-log-service-keys");
+    let first = check_keys(&lab);
 
     // An upgrade brings other tools. What earlier ones left is taken away.
     let bucket = [
@@ -267,8 +283,10 @@ fn relay_lives_with_the_rights_of_the_chart_and_is_gone_when_the_chart_is() {
     drop(operator);
     let operator = lab.operator("dev.local/relay-tools:2");
     lab.wait_for_tools("dev.local/relay-tools:2");
+    let keys = lab.secret("relay-log-service-keys");
+    assert!(keys["1.key"].is_string() && keys["1.key"] != first && keys["2.key"].is_null());
+    lab.follow_the_page("helm upgrade relay-crds");
     lab.helm("upgrade", "relay", &["image.registry=dev.local", "image.tag=3"]).unwrap();
-    assert_eq!(lab.secret("relay-log-service-keys"), keys);
     assert!(lab.webhook().is_object());
 
     drop(operator);
@@ -282,18 +300,41 @@ fn relay_lives_with_the_rights_of_the_chart_and_is_gone_when_the_chart_is() {
     eventually(ENOUGH, "the tenant's namespace is deleted", || {
         lab.server.get(&["namespace", "demo"]).is_null()
     });
+    check_refusals(&lab);
+
+    // The operator still runs when its rights go.
+    lab.follow_the_page("kubectl delete tenants");
+    for words in [["namespace", "relay-system"], ["crd", "tenants.relay.sh"]] {
+        assert!(lab.server.get(&words).is_null(), "{words:?}");
+    }
+    eventually(ENOUGH, "the webhook's configuration is gone", || lab.webhook().is_null());
+    drop(operator);
+}
+
+/// Nothing was tried that the chart does not allow.
+fn check_refusals(lab: &Lab) {
     assert_eq!(lab.refusals(), Vec::<String>::new());
     for part in ["operator", "log-service"] {
         let log = fs::read_to_string(lab.log(part)).unwrap();
         assert!(!log.to_lowercase().contains("forbidden"), "{log}");
     }
-    drop(operator);
+}
+
+/// Rotates the keys of ids, and removes them. The first one.
+fn check_keys(lab: &Lab) -> Value {
+    let first = lab.secret("relay-log-service-keys")["1.key"].clone();
+    assert_eq!(BASE64.decode(first.as_str().unwrap()).unwrap().len(), 32);
+    lab.follow_the_page("kubectl -n relay-system patch secret");
+    let rotated = lab.secret("relay-log-service-keys");
+    assert_eq!((&rotated["1.key"], &rotated["sign"]), (&first, &BASE64.encode("2").into()));
+    assert_eq!(BASE64.decode(rotated["2.key"].as_str().unwrap()).unwrap().len(), 32);
+    lab.follow_the_page("kubectl -n relay-system delete secret");
+    first
 }
 
 /// Uninstalls, and looks at what stays.
 fn check_removal(lab: &Lab) {
-    let gone = lab.server.helm(&["uninstall", "relay"]);
-    assert!(gone.status.success());
+    lab.follow_the_page("helm uninstall relay");
     eventually(ENOUGH, "the webhook's configuration goes with the chart", || {
         lab.webhook().is_null()
     });

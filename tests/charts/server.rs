@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::symlink, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,6 +12,7 @@ use std::{
 use relay_tests::{
     cluster::start::kube,
     control_plane::{ControlPlane, Controllers},
+    program::{tool, workspace},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -105,6 +106,17 @@ impl Server {
         let file = self.path("manifest");
         fs::write(&file, manifest).unwrap();
         self.ask(&["apply", "--server-side", "--filename", &file.display().to_string()]);
+    }
+
+    /// What a shell says, in which `helm` and `kubectl` find it.
+    pub(crate) fn shell(&self, script: &str) -> Output {
+        for (name, program) in [("kubectl", kube()), ("helm", tool("helm"))] {
+            drop(symlink(program, self.path(name)));
+        }
+        let mut bash = Command::new("bash");
+        bash.args(["-euc", &format!("PATH={}:$PATH; {script}", self.folder.path().display())]);
+        bash.env("KUBECONFIG", self.plane.kubeconfig()).env("HOME", self.folder.path());
+        bash.env("NO_PROXY", "*").current_dir(workspace()).stdin(Stdio::null()).output().unwrap()
     }
 
     /// What Helm says.
