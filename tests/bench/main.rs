@@ -40,6 +40,7 @@ mod rsyslog;
 mod start;
 mod stopwatch;
 mod stored;
+mod tenants;
 mod wrapper;
 
 /// What all groups share.
@@ -108,7 +109,7 @@ impl Bench {
 
 /// Groups of figures, in the order of the page.
 type Group = fn(&Bench, &mut Report) -> Result<()>;
-const GROUPS: [(&str, Group); 8] = [
+const GROUPS: [(&str, Group); 9] = [
     ("start", start::measure),
     ("idle", idle::measure),
     ("flow", flow::measure),
@@ -117,6 +118,7 @@ const GROUPS: [(&str, Group); 8] = [
     ("followers", follow::crowd::measure),
     ("follow", follow::measure),
     ("stored", stored::measure),
+    ("operator", tenants::measure),
 ];
 
 #[expect(clippy::print_stdout, reason = "the tables are the product")]

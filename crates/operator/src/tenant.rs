@@ -33,7 +33,7 @@ use crate::{
     api::v1beta1::Tenant, certificates::Held, events::Events, leader::Leadership, metrics::Metrics,
 };
 use index::Index;
-use reconcile::{Context, Failures, reconcile, when_failed};
+use reconcile::{Context, Failures, Superseded, reconcile, when_failed};
 use watch::Trigger;
 
 pub use apply::ApplyError;
@@ -103,16 +103,18 @@ impl Controller {
         });
         let queue = stream::select(changed, concerned(triggers, tenants.clone()));
         let context = Arc::new(Context {
-            index,
+            index: Arc::clone(&index),
             settings: self.settings.clone(),
             held: self.held.clone(),
             writer: apply::Writer {
                 client: self.client.clone(),
                 leadership: self.leadership.clone(),
                 metrics: Arc::clone(&self.metrics),
+                index,
             },
             events: self.events.clone(),
             failures: Failures::default(),
+            superseded: Superseded::default(),
         });
         let boxed = |tenant, context| Box::pin(reconcile(tenant, context));
         let config = Config::default().concurrency(AT_ONCE);
@@ -154,5 +156,33 @@ async fn tell_of_authorities(
         if triggers.send(Trigger::All).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+    use kube::runtime::{reflector::store, watcher::Event};
+    use serde_json::json;
+    use tokio::sync::mpsc;
+
+    use super::{Tenant, Trigger, concerned};
+
+    #[tokio::test]
+    async fn all_tenants_that_name_a_namespace_hear_of_it() {
+        let (tenants, mut writer) = store::<Tenant>();
+        for (name, namespace) in [("first", "shared"), ("second", "shared"), ("other", "other")] {
+            let tenant = json!({
+                "apiVersion": "relay.sh/v1beta1", "kind": "Tenant", "metadata": { "name": name },
+                "spec": { "namespaceTemplate": { "metadata": { "name": namespace } } },
+            });
+            writer.apply_watcher_event(&Event::Apply(serde_json::from_value(tenant).unwrap()));
+        }
+        let (sender, triggers) = mpsc::channel(2);
+        sender.send(Trigger::Namespace("shared".to_owned())).await.unwrap();
+        drop(sender);
+        let mut names: Vec<_> = concerned(triggers, tenants).map(|it| it.name).collect().await;
+        names.sort();
+        assert_eq!(names, ["first", "second"]);
     }
 }

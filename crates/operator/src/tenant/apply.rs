@@ -16,9 +16,11 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{
+    index::Index,
     names::{self, FIELD_MANAGER},
     objects::{self, Task},
     plan::{Step, Target, Wanted},
+    reduce,
 };
 use crate::{
     api::v1beta1::{ConditionKind, Tenant, TenantStatus},
@@ -36,6 +38,8 @@ pub(super) struct Writer {
     pub(super) client: Client,
     pub(super) leadership: Leadership,
     pub(super) metrics: Arc<Metrics>,
+    /// What is written is seen there at once.
+    pub(super) index: Arc<Index>,
 }
 
 /// A step that was not carried out.
@@ -168,11 +172,19 @@ impl Writer {
             Step::CreateNamespace => self.create_namespace(wanted).await,
             Step::LabelNamespace => {
                 let object = objects::namespace(wanted, uid);
-                self.patch(label, "label the namespace", self.all::<Namespace>(), object).await
+                let api = self.all::<Namespace>();
+                let there = self.patch(label, "label the namespace", api, object).await?;
+                self.index.wrote(
+                    |all| &mut all.namespaces,
+                    &there,
+                    |it| Some(reduce::namespace(it)),
+                );
+                Ok(())
             }
             Step::ReleaseNamespace => {
                 let object = objects::released_namespace(wanted, uid);
-                self.patch(label, "release the namespace", self.all::<Namespace>(), object).await
+                let api = self.all::<Namespace>();
+                self.patch(label, "release the namespace", api, object).await.map(drop)
             }
             Step::DeleteNamespace(uid) => {
                 let target = Target { name, uid: uid.clone() };
@@ -182,12 +194,17 @@ impl Writer {
                 let Some(bundle) = &wanted.authorities else { return Ok(()) };
                 let object = objects::authorities(wanted, bundle);
                 let api = self.within::<ConfigMap>(&name);
-                self.patch(label, "write the authorities", api, object).await
+                let there = self.patch(label, "write the authorities", api, object).await?;
+                self.index.wrote(|all| &mut all.authorities, &there, reduce::authorities);
+                Ok(())
             }
             Step::DeleteAuthorities => self.delete_authorities(&name).await,
             Step::CreateClaim => {
                 let api = self.within::<PersistentVolumeClaim>(&name);
-                self.patch(label, "create the claim", api, objects::claim(wanted)).await
+                let claim =
+                    self.patch(label, "create the claim", api, objects::claim(wanted)).await?;
+                self.index.wrote(|all| &mut all.claims, &claim, |it| Some(reduce::claim(it)));
+                Ok(())
             }
             Step::Install => self.job(wanted, Task::Install).await,
             Step::Verify => self.job(wanted, Task::Verify).await,
@@ -201,7 +218,9 @@ impl Writer {
     async fn job(&self, wanted: &Wanted<'_>, task: Task) -> Result<(), ApplyError> {
         let api = self.within::<Job>(&wanted.tenant.namespace_name());
         let label = WriteLabel::of(&Step::Install);
-        self.patch(label, "create a Job", api, objects::job(wanted, task)).await
+        let job = self.patch(label, "create a Job", api, objects::job(wanted, task)).await?;
+        self.index.wrote(|all| &mut all.jobs, &job, |it| Some(reduce::job(it)));
+        Ok(())
     }
 
     async fn delete_authorities(&self, namespace: &str) -> Result<(), ApplyError> {
@@ -212,7 +231,7 @@ impl Writer {
         self.write(label, "delete the authorities", deletion).await
     }
 
-    /// Writes a status, if the tenant is still the one that it is about.
+    /// Writes a status, if the tenant is still the one that it is about. The answer is the tenant with it.
     ///
     /// # Errors
     ///
@@ -221,7 +240,7 @@ impl Writer {
         &self,
         tenant: &Tenant,
         status: &TenantStatus,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Tenant, ApplyError> {
         let object = json!({
             "apiVersion": "relay.sh/v1beta1",
             "kind": "Tenant",
@@ -231,7 +250,7 @@ impl Writer {
         let api = self.all::<Tenant>();
         let name = tenant.name_any();
         let patch = async move { api.patch_status(&name, &force(), &Patch::Apply(object)).await };
-        self.write(WriteLabel::STATUS, "write the tenant's status", patch).await.map(drop)
+        self.write(WriteLabel::STATUS, "write the tenant's status", patch).await
     }
 
     /// One guarded write: only while this operator leads, and not later than it does.
@@ -255,13 +274,13 @@ impl Writer {
         action: &'static str,
         api: Api<K>,
         object: Value,
-    ) -> Result<(), ApplyError>
+    ) -> Result<K, ApplyError>
     where
         K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
     {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let patch = async { api.patch(name, &force(), &Patch::Apply(&object)).await };
-        self.write(label, action, patch).await.map(drop)
+        self.write(label, action, patch).await
     }
 
     async fn delete<K>(
@@ -285,7 +304,7 @@ impl Writer {
             "metadata": { "name": wanted.name(), "uid": wanted.uid(), "finalizers": list },
         });
         let label = WriteLabel::of(&Step::Own);
-        self.patch(label, "hold the tenant", self.all::<Tenant>(), object).await
+        self.patch(label, "hold the tenant", self.all::<Tenant>(), object).await.map(drop)
     }
 
     /// Creates, and never takes over what is there.

@@ -5,6 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use kube::ResourceExt;
 use tokio::sync::watch;
 
 use super::{
@@ -53,6 +54,17 @@ impl Index {
     /// The mirrors, for a moment.
     pub(super) fn lock(&self) -> MutexGuard<'_, Mirrors> {
         self.mirrors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what the API server answered to a write, so that the next plan knows it: its news comes later, and
+    /// in no order with that of other kinds.
+    pub(super) fn wrote<K: ResourceExt, Seen: PartialEq>(
+        &self,
+        mirror: fn(&mut Mirrors) -> &mut Mirror<Seen>,
+        object: &K,
+        reduce: impl Fn(&K) -> Option<Seen>,
+    ) {
+        mirror(&mut self.lock()).wrote(object, reduce);
     }
 
     /// All of one kind was seen for the first time.

@@ -14,6 +14,8 @@ pub(super) struct Mirror<Seen> {
     held: Held<Seen>,
     /// While the watch lists all again: what it has named so far.
     listed: Held<Seen>,
+    /// Newest version that the watch has shown.
+    latest: u64,
 }
 
 type Held<Seen> = HashMap<String, BTreeMap<String, Seen>>;
@@ -31,7 +33,7 @@ pub(super) enum Change {
 
 impl<Seen> Default for Mirror<Seen> {
     fn default() -> Self {
-        Self { held: Held::new(), listed: Held::new() }
+        Self { held: Held::new(), listed: Held::new(), latest: 0 }
     }
 }
 
@@ -41,12 +43,27 @@ impl<Seen: PartialEq> Mirror<Seen> {
         self.held.get(namespace)
     }
 
+    /// Takes in the answer to a write, unless the watch has come as far: then it knows that, and perhaps more.
+    pub(super) fn wrote<K: ResourceExt>(
+        &mut self,
+        object: &K,
+        reduce: impl Fn(&K) -> Option<Seen>,
+    ) {
+        if version(object) > self.latest {
+            let (namespace, name) = key(object);
+            put(&mut self.held, &namespace, name, reduce(object));
+        }
+    }
+
     /// Takes in what a watch says. `reduce` gives nothing for objects that no plan depends on.
     pub(super) fn take<K: ResourceExt>(
         &mut self,
         event: Event<K>,
         reduce: impl Fn(&K) -> Option<Seen>,
     ) -> Change {
+        if let Event::InitApply(object) | Event::Apply(object) | Event::Delete(object) = &event {
+            self.latest = self.latest.max(version(object));
+        }
         match event {
             Event::Init => self.listed = Held::new(),
             Event::InitApply(object) => {
@@ -72,6 +89,11 @@ impl<Seen: PartialEq> Mirror<Seen> {
         }
         Change::Nothing
     }
+}
+
+/// Versions of one kind are numbers that grow; 0 if there is none.
+fn version<K: ResourceExt>(object: &K) -> u64 {
+    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 fn key<K: ResourceExt>(object: &K) -> (String, String) {
@@ -137,6 +159,25 @@ mod tests {
         assert_eq!(mirror.of("here").unwrap().keys().collect::<Vec<_>>(), ["b"]);
         assert_eq!(take(&mut mirror, Event::Apply(object("b", ""))), change("b"));
         assert_eq!(take(&mut mirror, Event::Delete(object("b", "2"))), Change::Nothing);
+        assert_eq!(mirror.of("here"), None);
+    }
+
+    #[test]
+    fn what_was_written_is_seen_until_the_watch_knows_better() {
+        let at = |version: &str, value: &str| {
+            let mut object = object("a", value);
+            object.metadata.resource_version = Some(version.to_owned());
+            object
+        };
+        let mut mirror = Mirror::default();
+        mirror.wrote(&at("10", "1"), value);
+        assert_eq!(mirror.of("here").unwrap()["a"], "1");
+        assert_eq!(take(&mut mirror, Event::Apply(at("10", "1"))), Change::Nothing);
+        take(&mut mirror, Event::Apply(at("11", "2")));
+        mirror.wrote(&at("10", "1"), value);
+        assert_eq!(mirror.of("here").unwrap()["a"], "2", "an answer that comes late");
+        take(&mut mirror, Event::Delete(at("12", "2")));
+        mirror.wrote(&at("11", "2"), value);
         assert_eq!(mirror.of("here"), None);
     }
 }

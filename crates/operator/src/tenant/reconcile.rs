@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     error::Error as _,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -37,6 +37,33 @@ pub(super) struct Context {
     pub(super) writer: Writer,
     pub(super) events: Events,
     pub(super) failures: Failures,
+    pub(super) superseded: Superseded,
+}
+
+/// Versions of tenants that this operator has replaced by a write of its own: plans made of them would be written in
+/// vain. The news of the newer one is on its way.
+#[derive(Debug, Default)]
+pub(super) struct Superseded(Mutex<HashMap<String, String>>);
+
+impl Superseded {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holds(&self, tenant: &Tenant) -> bool {
+        let version = tenant.resource_version();
+        version.is_some() && self.lock().get(&tenant.name_any()) == version.as_ref()
+    }
+
+    fn add(&self, tenant: &Tenant) {
+        if let Some(version) = tenant.resource_version() {
+            self.lock().insert(tenant.name_any(), version);
+        }
+    }
+
+    fn forget(&self, tenant: &Tenant) {
+        self.lock().remove(&tenant.name_any());
+    }
 }
 
 /// Failures in a row, by tenant.
@@ -69,6 +96,9 @@ pub(super) async fn reconcile(
     tenant: Arc<Tenant>,
     context: Arc<Context>,
 ) -> Result<Action, ApplyError> {
+    if context.superseded.holds(&tenant) {
+        return Ok(Action::await_change());
+    }
     let now = now();
     let authorities = context.held.borrow().as_ref().map(|held| held.bundle());
     let wanted = Wanted::new(&tenant, &context.settings, authorities);
@@ -86,7 +116,9 @@ pub(super) async fn reconcile(
         }
     }
     // A tenant that was let go may be gone.
-    if !steps.contains(&Step::Disown) {
+    if steps.contains(&Step::Disown) {
+        context.superseded.forget(&tenant);
+    } else {
         publish(&context, &tenant, &status).await?;
     }
     outcome?;
@@ -110,7 +142,11 @@ async fn publish(
         // The tenant has changed: that is news, and the next plan knows it.
         Err(error) if is_conflict(&error) => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => {
+        Ok(there) => {
+            // Otherwise nothing has changed, and no news will come.
+            if there.resource_version() != tenant.resource_version() {
+                context.superseded.add(tenant);
+            }
             context.events.tell(tenant, status).await;
             Ok(())
         }

@@ -34,15 +34,12 @@ impl Verdict {
 
     /// The same of something that is only an update: what was there before still serves.
     pub(super) fn while_serving(self, generation: &str) -> Self {
-        let reason = match self.reason {
-            "Installing" | "Verifying" => "Updating",
-            _ => "UpdateFailing",
-        };
-        let message = format!(
-            "new pods mount generation {generation} until its successor is ready: {}",
-            self.message
-        );
-        Self { is_true: true, reason, message }
+        let until = format!("new pods mount generation {generation} until its successor is ready");
+        match self.reason {
+            // One sentence for all steps of it: each other one would be a write for each tenant.
+            "Installing" | "Verifying" => Self::yes("Updating", until),
+            _ => Self::yes("UpdateFailing", format!("{until}: {}", self.message)),
+        }
     }
 }
 

@@ -1,0 +1,78 @@
+//! Reviews in an open loop.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use relay_tests::{measure::Samples, program::workspace};
+use serde_json::{Value, json};
+use tokio::time::{Instant, interval};
+
+use super::cluster::Cluster;
+
+/// Reviews in a second.
+pub(super) const RATE: u32 = 500;
+/// For how long.
+pub(super) const SECONDS: u32 = 20;
+/// Reviews before the clock counts: connections open, caches fill.
+const WARM_UP: u32 = 2 * RATE;
+/// Pods of all sizes.
+const CASES: [&str; 5] = [
+    "a-command",
+    "everything-else-stays",
+    "init-containers-and-sidecars",
+    "knative",
+    "tekton-task",
+];
+
+/// Sends reviews; a slow answer does not delay the next.
+pub(super) async fn send(cluster: &Cluster) -> Result<Samples> {
+    let (client, url) = cluster.webhook().await?;
+    let pods: Vec<Value> = CASES.iter().map(|case| pod(case)).collect::<Result<_>>()?;
+    let url: Arc<str> = url.into();
+    let mut due = interval(Duration::from_secs(1) / RATE);
+    let mut sent = Vec::new();
+    for (number, pod) in (0..WARM_UP + RATE * SECONDS).zip(pods.iter().cycle()) {
+        let body = review(&cluster.tenant(number as usize), pod);
+        let planned = due.tick().await;
+        sent.push(tokio::spawn(one(client.clone(), Arc::clone(&url), body, planned)));
+    }
+    let mut samples = Vec::new();
+    for sent in sent {
+        samples.push(sent.await??);
+    }
+    Ok(Samples::new(samples.split_off(WARM_UP as usize)))
+}
+
+/// Time from the moment at which it was due to the end of its answer.
+async fn one(
+    client: reqwest::Client,
+    url: Arc<str>,
+    body: String,
+    planned: Instant,
+) -> Result<Duration> {
+    let answer = client.post(&*url).body(body).send().await.context("no answer")?;
+    let answer = answer.error_for_status()?.bytes().await?;
+    let took = planned.elapsed();
+    let answer: Value = serde_json::from_slice(&answer)?;
+    ensure!(answer["response"]["patch"].is_string(), "a pod was not wrapped: {answer}");
+    Ok(took)
+}
+
+fn pod(case: &str) -> Result<Value> {
+    let path = workspace().join("tests/injection").join(case).join("in/pod.json");
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+fn review(namespace: &str, pod: &Value) -> String {
+    let review = json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": { "group": "", "version": "v1", "kind": "Pod" },
+            "resource": { "group": "", "version": "v1", "resource": "pods" },
+            "namespace": namespace, "operation": "CREATE", "object": pod, "oldObject": null, "dryRun": false,
+            "userInfo": { "username": "system:serviceaccount:kube-system:replicaset-controller" },
+        },
+    });
+    review.to_string()
+}
