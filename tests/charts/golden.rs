@@ -51,6 +51,16 @@ fn a_namespace_that_is_never_wrapped_anyway_is_refused() {
 }
 
 #[test]
+fn the_charts_have_the_version_of_the_programs() {
+    for name in ["relay", "relay-crds"] {
+        let chart = objects(&fs::read_to_string(chart(name).join("Chart.yaml")).unwrap());
+        for field in ["version", "appVersion"] {
+            assert_eq!(chart[0][field], env!("CARGO_PKG_VERSION"), "{field} of {name}");
+        }
+    }
+}
+
+#[test]
 fn helm_finds_no_fault_in_the_charts() {
     for case in good_cases() {
         let mut helm = helm();

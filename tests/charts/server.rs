@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::chart::helm;
 
 /// How long something may take, on a machine that does much else.
-pub(crate) const ENOUGH: Duration = Duration::from_secs(120);
+pub(crate) const ENOUGH: Duration = Duration::from_mins(2);
 /// One takes half a gigabyte.
 static ALONE: Mutex<()> = Mutex::new(());
 
