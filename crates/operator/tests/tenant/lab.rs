@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -12,6 +12,7 @@ use std::{
 use k8s_openapi::{
     api::{
         admissionregistration::v1::MutatingWebhookConfiguration,
+        batch::v1::Job,
         coordination::v1::Lease,
         core::v1::{Namespace, PersistentVolumeClaim, Pod},
         storage::v1::StorageClass,
@@ -27,7 +28,7 @@ use relay_operator::api::{
     tenants,
     v1beta1::{Tenant, TenantStatus},
 };
-use relay_tests::control_plane::kubeconfig;
+use relay_tests::{control_plane::kubeconfig, kube::gate::Gate};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -49,6 +50,7 @@ const CLASS: &str = "relay-test-nobody";
 pub(crate) struct Lab {
     pub(crate) client: Client,
     kubeconfig: PathBuf,
+    server: http::Uri,
     /// Beginning of all names.
     pub(crate) id: String,
     scratch: TempDir,
@@ -73,8 +75,9 @@ impl Lab {
         let config = Config::from_custom_kubeconfig(read, &options).await.expect("a cluster");
         let id = format!("rt{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let scratch = tempfile::tempdir().expect("a folder for the test");
+        let server = config.cluster_url.clone();
         let client = Client::try_from(config).expect("a client");
-        let lab = Self { client, kubeconfig, id, scratch, _alone: alone };
+        let lab = Self { client, kubeconfig, server, id, scratch, _alone: alone };
         lab.prepare().await;
         Some(lab)
     }
@@ -215,8 +218,44 @@ impl Lab {
         spec.and_then(|spec| spec.holder_identity).unwrap_or_default()
     }
 
+    /// Host and port of the API server.
+    pub(crate) fn server(&self) -> String {
+        self.server
+            .host()
+            .zip(self.server.port_u16())
+            .map(|(host, port)| format!("{host}:{port}"))
+            .expect("an address with a port")
+    }
+
+    /// Jobs of the tenant that stay.
+    pub(crate) async fn jobs(&self) -> Vec<Job> {
+        let jobs = self.within::<Job>(&self.tenant()).list(&ListParams::default()).await;
+        let jobs = jobs.expect("a list of Jobs").items.into_iter();
+        jobs.filter(|job| job.metadata.deletion_timestamp.is_none()).collect()
+    }
+
+    /// An operator that reaches the API server through a gate.
+    pub(crate) async fn operator_through(&self, gate: &Gate, image: &str) -> Operator {
+        let text = fs::read_to_string(&self.kubeconfig).expect("a kubeconfig");
+        let direct = format!("https://{}", self.server());
+        let host = self.server.host().expect("an address");
+        let text = text.replace(&direct, &format!("https://{}", gate.address()));
+        let mut config = Kubeconfig::from_yaml(&text).expect("a kubeconfig");
+        for cluster in config.clusters.iter_mut().filter_map(|it| it.cluster.as_mut()) {
+            cluster.tls_server_name = Some(host.to_owned());
+        }
+        let path = self.scratch.path().join("through-a-gate");
+        let text = serde_json::to_string(&config).expect("JSON is YAML");
+        fs::write(&path, text).expect("the folder is writable");
+        self.operator_with(&path, "one", image).await
+    }
+
     /// An operator with these tools. It has the lead for six seconds at a time.
     pub(crate) async fn operator(&self, identity: &str, image: &str) -> Operator {
+        self.operator_with(&self.kubeconfig, identity, image).await
+    }
+
+    async fn operator_with(&self, kubeconfig: &Path, identity: &str, image: &str) -> Operator {
         let file = self.scratch.path().join(format!("address-{identity}"));
         drop(fs::remove_file(&file));
         let log = fs::OpenOptions::new().append(true).create(true).open(self.log(identity));
@@ -231,7 +270,7 @@ impl Lab {
             ])
             .args(["--lease-seconds", "6", "--grace-seconds", "1", "--drain-seconds", "0"])
             .args(["--address-file".as_ref(), file.as_os_str()])
-            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::null())
             .stderr(log.expect("a log"))
             .spawn()
@@ -246,15 +285,17 @@ impl Lab {
         self.scratch.path().join(format!("log-{identity}"))
     }
 
-    /// Removes what the test made.
+    /// Removes what the test made. The controllers go on with it; no other operator has anything to do with it.
     pub(crate) async fn end(self, operator: Operator) {
-        let how = DeleteParams::default();
-        drop(self.all::<Tenant>().delete(&self.tenant(), &how).await);
+        drop(operator);
+        let (how, tenants) = (DeleteParams::default(), self.all::<Tenant>());
+        let free = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+        drop(tenants.patch(&self.tenant(), &PatchParams::default(), &free).await);
+        drop(tenants.delete(&self.tenant(), &how).await);
         wait("the tenant is gone", async || {
-            self.all::<Tenant>().get_opt(&self.tenant()).await.expect("an answer").is_none()
+            tenants.get_opt(&self.tenant()).await.expect("an answer").is_none()
         })
         .await;
-        drop(operator);
         drop(self.all::<Namespace>().delete(&self.tenant(), &how).await);
         drop(self.all::<Namespace>().delete(&self.system(), &how).await);
         drop(self.all::<MutatingWebhookConfiguration>().delete("0-relay-injection", &how).await);
