@@ -56,6 +56,18 @@ fn no_object_holds_a_secret_or_an_authority() {
 }
 
 #[test]
+fn every_object_says_where_it_belongs() {
+    for object in all() {
+        let kind = object["kind"].as_str().unwrap();
+        let namespace = object["metadata"]["namespace"].as_str();
+        match kind {
+            "ClusterRole" | "ClusterRoleBinding" => assert_eq!(namespace, None),
+            _ => assert!(matches!(namespace, Some("relay-system" | "kube-system")), "{object}"),
+        }
+    }
+}
+
+#[test]
 fn the_log_service_cannot_see_the_key_of_the_authority() {
     let all = all();
     for deployment in of_kind(&all, "Deployment") {
