@@ -1,6 +1,6 @@
 //! Puts the parts together. Every replica serves the webhook; one of them leads, and writes.
 
-use std::{io::IsTerminal, sync::Arc};
+use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use k8s_openapi::{api::rbac::v1::ClusterRole, apimachinery::pkg::apis::meta::v1::OwnerReference};
@@ -22,6 +22,9 @@ use crate::{
     tenant::Controller,
     webhook::{self, Webhook, configuration::Wanted, register},
 };
+
+/// Pause after the owner of the webhook's configuration could not be read.
+const OWNER_PAUSE: Duration = Duration::from_secs(2);
 
 /// Runs until it is told to stop.
 ///
@@ -152,27 +155,36 @@ impl Part {
     }
 
     /// With what the webhook's configuration goes: without it, pods would be refused for ever after
-    /// the operator is uninstalled.
+    /// the operator is uninstalled. So it is asked for until the API server says.
     async fn owner(&self) -> Option<OwnerReference> {
         let name = self.config.owner.as_deref()?;
-        match Api::<ClusterRole>::all(self.client.clone()).get_metadata(name).await {
-            Ok(role) => role.metadata.uid.map(|uid| OwnerReference {
-                api_version: ClusterRole::api_version(&()).into_owned(),
-                kind: ClusterRole::kind(&()).into_owned(),
-                name: name.to_owned(),
-                uid,
-                ..OwnerReference::default()
-            }),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(
-                    error,
-                    name,
-                    "failed to read the ClusterRole that owns the webhook's configuration"
-                );
-                None
+        let roles = Api::<ClusterRole>::all(self.client.clone());
+        loop {
+            let failure = match roles.get_metadata(name).await {
+                Ok(role) => return role.metadata.uid.map(|uid| owner(name, uid)),
+                Err(failure) => failure,
+            };
+            let error = &failure as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                name,
+                "failed to read the ClusterRole that owns the webhook's configuration"
+            );
+            if matches!(&failure, kube::Error::Api(status) if matches!(status.code, 403 | 404)) {
+                return None;
             }
+            tokio::time::sleep(OWNER_PAUSE).await;
         }
+    }
+}
+
+fn owner(name: &str, uid: String) -> OwnerReference {
+    OwnerReference {
+        api_version: ClusterRole::api_version(&()).into_owned(),
+        kind: ClusterRole::kind(&()).into_owned(),
+        name: name.to_owned(),
+        uid,
+        ..OwnerReference::default()
     }
 }
 
