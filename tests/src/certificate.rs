@@ -61,6 +61,12 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// Its key, as PEM.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// A certificate for a server of this name or address.
     ///
     /// # Panics
@@ -69,7 +75,7 @@ impl Authority {
     #[must_use]
     pub fn issue(&self, server: &str) -> Issued {
         let params = CertificateParams::new(vec![server.to_owned()]);
-        self.sign(params.expect("a server's name"))
+        self.sign(&params.expect("a server's name"))
     }
 
     /// A certificate for a user of a cluster.
@@ -78,10 +84,10 @@ impl Authority {
         let mut params = named(user);
         params.distinguished_name.push(DnType::OrganizationName, group);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Issued {
+    fn sign(&self, params: &CertificateParams) -> Issued {
         let key = KeyPair::generate().expect("a key can be made");
         let certificate = params.signed_by(&key, &self.issuer).expect("it can be signed");
         Issued { certificate: certificate.pem(), key: key.serialize_pem() }

@@ -125,7 +125,7 @@ impl ControlPlane {
         plane.run(&format!(
             "kube-apiserver --etcd-servers=http://127.0.0.1:{store} --bind-address=127.0.0.1 --secure-port={port}
              --advertise-address=192.0.2.1 --endpoint-reconciler-type=none --authorization-mode=RBAC --cert-dir=@
-             --tls-cert-file=@/server.crt --tls-private-key-file=@/server.key --token-auth-file=@/tokens
+             --tls-cert-file=@/server.crt --tls-private-key-file=@/server.key --token-auth-file=@/tokens --client-ca-file=@/ca.crt
              --service-account-key-file=@/accounts.pub --service-account-signing-key-file=@/accounts.key
              --service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range=10.97.0.0/16
              --client-ca-file=@/ca.crt {accounts}"
@@ -134,7 +134,8 @@ impl ControlPlane {
         if controllers == Controllers::All {
             plane.run(
                 "kube-controller-manager --kubeconfig=@/kubeconfig --leader-elect=false --secure-port=0
-                 --service-account-private-key-file=@/accounts.key --kube-api-qps=200 --kube-api-burst=400",
+                 --service-account-private-key-file=@/accounts.key
+                 --root-ca-file=@/ca.crt --cluster-signing-cert-file=@/ca.crt --cluster-signing-key-file=@/ca.key --kube-api-qps=200 --kube-api-burst=400",
             )?;
         }
         Ok(plane)
@@ -181,6 +182,7 @@ impl ControlPlane {
         });
         let files = [
             ("ca.crt", authority.pem()),
+            ("ca.key", authority.key()),
             ("server.crt", server.certificate),
             ("server.key", server.key),
             ("accounts.key", accounts.serialize_pem()),

@@ -6,10 +6,8 @@ pub mod volume;
 
 use std::{
     cell::Cell,
-    env,
     fmt::Write as _,
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -50,20 +48,14 @@ pub struct Space<'a> {
 }
 
 impl ApiServer {
-    /// That of `RELAY_TEST_KUBECONFIG`. Without it says that a test is skipped.
+    /// That of `RELAY_TEST_KUBECONFIG`, otherwise one of this process; where none can run, says that a test is skipped.
     ///
     /// # Panics
     ///
     /// If the file cannot be used.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
     pub fn find() -> Option<Self> {
-        let Some(kubeconfig) = env::var_os("RELAY_TEST_KUBECONFIG").map(PathBuf::from) else {
-            let reason = "skipped: RELAY_TEST_KUBECONFIG names no Kubernetes API server\n";
-            // Past the capture of the test's own output.
-            drop(std::io::stderr().write_all(reason.as_bytes()));
-            return None;
-        };
+        let kubeconfig = crate::control_plane::kubeconfig()?;
         drop(rustls::crypto::ring::default_provider().install_default());
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -175,13 +167,13 @@ impl ApiServer {
         match self.runtime.block_on(asking).expect("the API server answers in time") {
             Ok(answer) => Ok(answer),
             Err(kube::Error::Api(status)) => Err(status.code),
-            Err(error) => panic!("{method} {path}: {error}"),
+            Err(error) => unreachable!("it answers {method} {path}: {error}"),
         }
     }
 
     fn create(&self, path: &str, body: &Value) -> Value {
         let answer = self.ask("POST", path, body);
-        answer.unwrap_or_else(|status| panic!("POST {path}: {status}"))
+        answer.expect("it can be created")
     }
 }
 
@@ -279,10 +271,10 @@ impl<'a> Space<'a> {
     pub fn allow(&self, user: &str, pods: &[&str]) -> String {
         self.bindings.set(self.bindings.get() + 1);
         let name = format!("reader-{}", self.bindings.get());
-        let rule = json!({
+        let readable = json!({
             "apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"], "resourceNames": pods,
         });
-        let role = json!({ "metadata": { "name": name }, "rules": [rule] });
+        let role = json!({ "metadata": { "name": name }, "rules": [readable] });
         self.api.create(&self.rbac("roles"), &role);
         self.api.create(&self.rbac("rolebindings"), &binding(&name, "Role", &name, user));
         name
