@@ -21,8 +21,9 @@ test: images ## Run every suite against the release builds
 	@scripts/planted acknowledge-before-the-put trust-a-name-that-is-taken skip-the-sync-of-the-folder
 
 .PHONY: test-long
+test-long: PLATFORMS := amd64 arm64
 test-long: images ## Run every suite in its full length
-	@scripts/install test
+	@RELAY_TEST_LONG=1 scripts/install test
 	RELAY_TEST_LONG=1 PROPTEST_CASES=20000 RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) test --workspace --locked
 	@RELAY_TEST_LONG=1 $(CLUSTER_TESTS)
 	@scripts/planted

@@ -11,11 +11,15 @@ use std::{
 use relay_tests::{
     certificate::Authority,
     process::{Finished, Running, is_root},
+    program::is_long_run,
     service::Service,
 };
 use tempfile::TempDir;
 
-use crate::lab::image_here;
+use crate::{
+    archive::OfPlatform,
+    lab::{HERE, IMAGES, image, image_here, succeed},
+};
 
 /// What an image holds, as a container sees it.
 struct Root {
@@ -68,6 +72,25 @@ fn every_program_runs_from_nothing_but_its_image() {
         let finished = Root::of(image).run(program, &["--help"]);
         assert_eq!(finished.shell_status(), 0, "{program}: {}", finished.stderr);
         assert!(String::from_utf8(finished.stdout).unwrap().contains("Usage: "), "{program}");
+    }
+}
+
+#[test]
+fn every_program_for_the_other_kind_of_machine_runs_too() {
+    if !is_long_run() {
+        return;
+    }
+    for name in IMAGES {
+        let is_other = |each: &&OfPlatform| each.platform != HERE;
+        let other = image(name).1.iter().find(is_other).expect("there are images for both");
+        let folder = tempfile::tempdir().unwrap();
+        other.unpack(folder.path());
+        let program = other.config["config"]["Entrypoint"][0].as_str().unwrap();
+        let machine = if other.platform == "arm64" { "aarch64" } else { "x86_64" };
+        let mut qemu = Command::new(format!("qemu-{machine}-static"));
+        qemu.arg(folder.path().join(program.trim_start_matches('/'))).arg("--version");
+        let printed = succeed(&mut qemu);
+        assert!(printed.ends_with(&format!(" {}\n", env!("CARGO_PKG_VERSION"))), "{printed}");
     }
 }
 

@@ -6,8 +6,9 @@ use relay_tests::program::workspace;
 use serde_json::json;
 
 use crate::{
+    archive::OfPlatform,
     dockerfile::{stage, stages},
-    lab::{IMAGES, bin, image, image_here},
+    lab::{IMAGES, image, image_here, programs},
 };
 
 /// The folders above these files.
@@ -19,16 +20,15 @@ fn folders<'a>(files: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
 #[test]
 fn an_image_holds_what_its_dockerfile_copies_and_nothing_else() {
     for name in IMAGES {
-        let wanted = stage(name).files(&bin());
-        let found = &image_here(name).files;
-        let mut names = folders(wanted.keys());
-        names.extend(wanted.keys().cloned());
-        assert_eq!(found.keys().cloned().collect::<BTreeSet<_>>(), names, "{name}");
-        for (path, bytes) in &wanted {
-            assert!(
-                found[path].bytes == *bytes,
-                "{path} of {name} is another file than what was built"
-            );
+        for OfPlatform { platform, files, .. } in &image(name).1 {
+            let wanted = stage(name).files(&programs(platform));
+            let mut names = folders(wanted.keys());
+            names.extend(wanted.keys().cloned());
+            assert_eq!(files.keys().cloned().collect::<BTreeSet<_>>(), names, "{name}");
+            for (path, bytes) in &wanted {
+                let is_same = files[path].bytes == *bytes;
+                assert!(is_same, "{path} of {name} for {platform} is not what was built");
+            }
         }
     }
 }

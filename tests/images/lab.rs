@@ -23,6 +23,11 @@ pub(crate) fn bin() -> PathBuf {
     env::var_os("RELAY_BIN_DIR").map_or_else(|| workspace().join("bin"), PathBuf::from)
 }
 
+/// The same for a platform.
+pub(crate) fn programs(platform: &str) -> PathBuf {
+    if platform == HERE { bin() } else { bin().join(platform) }
+}
+
 /// An image as `make images` left it: its descriptor, and what it is for each platform. Each is read once.
 pub(crate) fn image(name: &str) -> &'static (Value, Vec<OfPlatform>) {
     static READ: LazyLock<Vec<(Value, Vec<OfPlatform>)>> = LazyLock::new(|| {
