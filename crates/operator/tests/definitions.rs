@@ -16,6 +16,34 @@ fn the_committed_definitions_are_those_of_the_program() {
 }
 
 #[test]
+fn every_reason_of_a_condition_is_in_the_docs() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_to_string(folder.join("../../docs/tenants.md")).unwrap();
+    let plans = fs::read_dir(folder.join("src/tenant/plan")).unwrap();
+    let files = plans.map(|file| file.unwrap().path());
+    let files =
+        files.chain(["plan.rs", "apply.rs"].map(|name| folder.join("src/tenant").join(name)));
+    // A reason is the only text that is one word with capitals, but for names of kinds.
+    let is_reason = |text: &&str| {
+        let capitals = text.chars().filter(char::is_ascii_uppercase).count();
+        capitals > 0
+            && text.starts_with(|first: char| first.is_ascii_uppercase())
+            && text.chars().all(|letter| letter.is_ascii_alphabetic())
+    };
+    let kinds = ["Tenant", "PersistentVolumeClaim", "ImageVolume", "InitContainer", "Clone"];
+    let others = ["Direct", "ReadOnlyMany", "True", "False"];
+    let mut count = 0;
+    for text in files.map(|file| fs::read_to_string(file).unwrap()) {
+        let quoted = text.split('"').skip(1).step_by(2).filter(is_reason);
+        for reason in quoted.filter(|text| !kinds.contains(text) && !others.contains(text)) {
+            assert!(docs.contains(&format!("`{reason}`")), "{reason} is not in docs/tenants.md");
+            count += 1;
+        }
+    }
+    assert!(count > 30, "only {count} reasons were found");
+}
+
+#[test]
 fn every_field_of_relays_own_is_described() {
     fn check(path: &str, schema: &serde_json::Value) {
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
