@@ -35,8 +35,9 @@ use crate::certificates::Serving;
 pub(super) const REVIEW_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the head of a request may take, and an idle HTTP/1.1 connection.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long the head of a request may take, and an idle HTTP/1.1 connection. The API server closes an idle one after
+/// 90 s: if both did at the same moment, a review that is just being sent would fail, and with it a pod.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(150);
 /// How often a silent HTTP/2 connection is asked whether it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Reviews at once on one connection of HTTP/2, for who sends all of them on one.
