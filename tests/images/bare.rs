@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{Ipv4Addr, UdpSocket},
     os::unix::fs::PermissionsExt as _,
-    process::Command,
+    process::{self, Command},
     thread,
 };
 
@@ -114,20 +114,23 @@ fn the_image_of_tools_is_what_its_own_program_installs() {
     );
 }
 
-/// Where the DNS of the test is. No other test is there.
-const DNS: Ipv4Addr = Ipv4Addr::new(127, 86, 53, 1);
 /// The name that only it knows.
 const NAME: &str = "relay-log-service.relay-system.svc";
 
-/// Tells everybody that a name is this machine, until the test's process ends.
-fn serve_names() {
-    let socket = UdpSocket::bind((DNS, 53)).expect("root may take any port of loopback");
+/// Tells everybody that a name is this machine, until the test's process ends. Returns the address of
+/// this DNS, which is no other process's: its port is always the same.
+fn serve_names() -> Ipv4Addr {
+    // Not where the DNS of machines is.
+    let [.., first, second, third] = process::id().to_be_bytes();
+    let address = Ipv4Addr::new(127, first | 64, second, third);
+    let socket = UdpSocket::bind((address, 53)).expect("root may take any port of loopback");
     thread::spawn(move || {
         let mut question = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut question) {
             drop(socket.send_to(&answer(&question[..length]), from));
         }
     });
+    address
 }
 
 /// The answer to a question: 127.0.0.1 for the address of [`NAME`], and that there is no such thing for others.
@@ -165,7 +168,7 @@ fn the_command_line_looks_names_up_and_trusts_the_list_of_its_image() {
     if !may_change_root() {
         return;
     }
-    serve_names();
+    let dns = serve_names();
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new("authority of the test");
     let issued = authority.issue(NAME);
@@ -176,7 +179,7 @@ fn the_command_line_looks_names_up_and_trusts_the_list_of_its_image() {
     let service = Service::with(&[&["--store", "memory:"][..], &flags].concat());
     let port = service.url().rsplit(':').next().unwrap().to_owned();
     let root = Root::of("cli");
-    root.write("etc/resolv.conf", &format!("nameserver {DNS}\n"));
+    root.write("etc/resolv.conf", &format!("nameserver {dns}\n"));
     let list =
         |name: &str| root.run("/relay", &["ls", "--log-url", &format!("https://{name}:{port}")]);
 
