@@ -28,7 +28,7 @@ fn a_person_reads_what_they_may_read_with_kubectl_logs_and_else_there_is_nothing
     assert_eq!(Follower::start(&mut administrator).finish(PATIENCE).stdout, "secret\n");
     let refused = read();
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{}", refused.stderr);
-    assert!(refused.stderr.contains("no log of secret"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("no log of pod secret"), "{}", refused.stderr);
     let mut nothing = relay.kubectl_relay(&["logs", "-n", tenant.name(), "no-such-pod"]);
     let nothing = Follower::start(&mut nothing).finish(PATIENCE);
     assert_eq!(nothing.stderr.replace("no-such-pod", "secret"), refused.stderr);

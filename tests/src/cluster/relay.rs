@@ -154,7 +154,7 @@ impl Relay {
     #[must_use]
     pub fn kubectl_relay(&self, words: &[&str]) -> Command {
         let mut command = self.cluster.kubectl();
-        command.env("PATH", config::path_with(&workspace().join("bin")));
+        command.env("PATH", config::path_with(&config::built()));
         for variable in ["RELAY_LOG_URL", "RELAY_TOKEN_FILE", "RELAY_CA_FILE", "RELAY_NAMESPACE"] {
             command.env_remove(variable);
         }
@@ -248,7 +248,7 @@ impl Drop for Alone {
 
 /// Where `make images` leaves an image.
 fn archive(name: &str) -> PathBuf {
-    let path = workspace().join("bin/images").join(format!("{name}.tar"));
+    let path = config::built().join("images").join(format!("{name}.tar"));
     assert!(path.is_file(), "{} is missing: run `make images`", path.display());
     path
 }

@@ -30,6 +30,10 @@ const KUBE: [&str; 7] = [
 const OTHERS: [&str; 6] =
     ["containerd", "containerd-shim-runc-v2", "ctr", "coredns", "local-path-provisioner", "helm"];
 
+/// Does in namespaces of its own what a node begins with.
+const PROBE: &str = "mount -t tmpfs run /run && ip link add probe type bridge && \
+    ip link add one type veth peer name other && iptables --table nat --list-rules";
+
 /// How long a node runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
@@ -41,11 +45,24 @@ pub enum Lifetime {
 
 /// Why no node can run here, in one line.
 #[must_use]
-pub fn obstacle() -> Option<&'static str> {
+pub fn obstacle() -> Option<String> {
     if !cfg!(target_os = "linux") {
-        return Some("a node needs Linux");
+        return Some("a node needs Linux".to_owned());
     }
-    (!is_root()).then_some("a node needs root, for its namespaces and mounts")
+    if !is_root() {
+        return Some("a node needs root, for its namespaces and mounts".to_owned());
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "--", "sh", "-c", PROBE]);
+    let probed = run(&mut unshare).and_then(|()| {
+        let group = format!("relay-cluster-probe-{}", std::process::id());
+        cgroup::make(&group)?;
+        cgroup::remove(&group);
+        Ok(())
+    });
+    let why = probed.err()?;
+    let why = format!("{why:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+    Some(format!("a node needs namespaces, bridges, iptables and groups of processes ({why})"))
 }
 
 /// Path of the program that is etcd, kubectl and all parts of Kubernetes, as `scripts/install
