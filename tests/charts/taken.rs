@@ -37,7 +37,7 @@ fn an_api_server_takes_every_object_without_a_warning() {
     server.apply(&namespace());
     server.apply(&definitions());
     server.apply(&service_monitors());
-    server.ask(&["wait", "crd", "--all", "--for=condition=Established", "--timeout=60s"]);
+    server.ask(&["wait", "crd", "--all", "--for=condition=Established", "--timeout=120s"]);
     for case in good_cases() {
         let text = rendered(template(&case.join("values.yaml")));
         let file = server.path("rendered.yaml");
