@@ -46,7 +46,7 @@ pub(crate) struct Contents {
     pub(crate) installed: Vec<&'static str>,
     /// Whether its pod is ready.
     pub(crate) ready: bool,
-    /// The authority of ConfigMap `relay-ca`.
+    /// The authority of `ConfigMap` `relay-ca`.
     pub(crate) ca: Option<String>,
     /// What nobody may do: the last part of a path.
     pub(crate) forbidden: Option<&'static str>,
@@ -154,7 +154,7 @@ fn object(path: &str, contents: &Contents) -> Option<Value> {
             Some(list("Service", there.into_iter()))
         }
         Some((namespace, "pods")) => {
-            let there = installed(namespace).then(|| pod(namespace, contents.ready));
+            let there = installed(namespace).then(|| pod(namespace, if contents.ready { "True" } else { "False" }));
             Some(list("Pod", there.into_iter()))
         }
         Some((_, "configmaps/relay-ca")) => contents.ca.as_ref().map(|ca| {
@@ -179,8 +179,7 @@ fn service(namespace: &str) -> Value {
     })
 }
 
-fn pod(namespace: &str, ready: bool) -> Value {
-    let ready = if ready { "True" } else { "False" };
+fn pod(namespace: &str, ready: &str) -> Value {
     json!({
         "metadata": { "name": "relay-log-service-0", "namespace": namespace },
         "spec": { "containers": [{ "name": "main", "ports": [{ "name": "https", "containerPort": PORT }] }] },

@@ -23,7 +23,7 @@ fn kill_operator(relay: &Relay) {
         drop(run(Command::new("kill").args(["-KILL", &process])));
     }
     let selector = "app.kubernetes.io/component=operator";
-    relay.ask(&["delete", "pod", "--selector", selector, "--force", "--grace-period=0"]);
+    relay.change(&["delete", "pod", "--selector", selector, "--force", "--grace-period=0"]);
 }
 
 /// Operators of a node.

@@ -31,14 +31,14 @@ fn no_byte_is_lost_when_all_certificates_are_issued_anew() {
     before.wait_for("10\n", PATIENCE);
     let authority = || field(&tenant, "configmap/relay-ca", ".data.ca\\.crt");
     let old = authority();
-    relay.ask(&["delete", "secret", "relay-certificates"]);
+    relay.change(&["delete", "secret", "relay-certificates"]);
     eventually(ARRIVAL, "there is another authority", || {
         thread::park_timeout(Duration::from_millis(500));
         let new = authority();
         !new.is_empty() && new != old
     });
     // The pod has to connect anew, to a service with another certificate.
-    relay.ask(&["delete", "pod", "--selector", "app.kubernetes.io/component=log-service"]);
+    relay.change(&["delete", "pod", "--selector", "app.kubernetes.io/component=log-service"]);
     relay.scale("relay-log-service", 1);
     let reached = before.stdout().lines().count() + 20;
     drop(before);

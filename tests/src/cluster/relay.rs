@@ -84,7 +84,7 @@ impl Relay {
             let label = "pod-security.kubernetes.io/enforce=restricted";
             // It is there where somebody ran the tests before.
             drop(relay.cluster.ask(&words));
-            relay.ask(&["label", "namespace", NAMESPACE, label, "--overwrite"]);
+            relay.change(&["label", "namespace", NAMESPACE, label, "--overwrite"]);
             relay.helm(&["relay-crds"], &json!({}));
             relay.upgrade(&relay.tag);
             relay
@@ -104,6 +104,10 @@ impl Relay {
     }
 
     /// Gives the cluster the images under a tag.
+    ///
+    /// # Panics
+    ///
+    /// If they were not made, or cannot be loaded.
     pub fn load_images(&self, tag: &str) {
         for name in IMAGES {
             let folder = tempfile::tempdir().expect("a folder for the image");
@@ -133,11 +137,9 @@ impl Relay {
         helm.args(["upgrade", "--install", chart[0]])
             .arg(workspace().join("charts").join(chart[0]));
         helm.args(["--namespace", NAMESPACE, "--wait", TIMEOUT, "--values"]).arg(&file);
-        if let Err(error) = output(&mut helm) {
-            let words = ["describe", "pods", "--namespace", NAMESPACE];
-            let pods = self.cluster.ask(&words).unwrap_or_default();
-            panic!("{error:#}\n{pods}");
-        }
+        let installed = output(&mut helm);
+        let pods = || self.ask(&["describe", "pods"]);
+        assert!(installed.is_ok(), "{installed:?}\n{}", pods());
     }
 
     /// What `kubectl` prints for these words in Relay's own namespace.
@@ -145,9 +147,19 @@ impl Relay {
     /// # Panics
     ///
     /// If it fails.
+    #[must_use]
     pub fn ask(&self, words: &[&str]) -> String {
         let namespace = ["--namespace", NAMESPACE];
         self.cluster.ask(&[words, &namespace].concat()).expect("the administrator may do that")
+    }
+
+    /// Does something in Relay's own namespace.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    pub fn change(&self, words: &[&str]) {
+        drop(self.ask(words));
     }
 
     /// `kubectl relay`, as the administrator.
@@ -184,10 +196,10 @@ impl Relay {
     /// Runs so many pods of a part, and waits until it is so.
     pub fn scale(&self, part: &str, replicas: u32) {
         let deployment = format!("deployment/{part}");
-        self.ask(&["scale", &deployment, "--replicas", &replicas.to_string()]);
+        self.change(&["scale", &deployment, "--replicas", &replicas.to_string()]);
         if replicas > 0 {
             let timeout = format!("--timeout={}s", PATIENCE.as_secs());
-            self.ask(&["rollout", "status", &deployment, &timeout]);
+            self.change(&["rollout", "status", &deployment, &timeout]);
         }
         let component = part.trim_start_matches("relay-");
         let selector = format!("app.kubernetes.io/component={component}");
