@@ -168,7 +168,8 @@ mod tests {
     #[test]
     fn install_is_ours_only_as_the_first_word() {
         for words in [&["install", "--verify", "/d"][..], &["install", "/d", "--verify"]] {
-            let Some(Request::Install(folder, Mode::Verify)) = read(&arguments(words)).unwrap() else {
+            let Some(Request::Install(folder, Mode::Verify)) = read(&arguments(words)).unwrap()
+            else {
                 panic!("{words:?}");
             };
             assert_eq!(folder, "/d");
