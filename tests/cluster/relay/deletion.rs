@@ -59,6 +59,8 @@ fn a_namespace_that_was_there_before_stays_and_is_as_it_was() {
     space.wait_for("condition=Ready", &format!("tenant/{tenant}"));
     space.apply(&script("wrapped", "echo wrapped").to_string());
     assert!(is_wrapped(&space, "wrapped"));
+    // Kubernetes keeps a claim as long as a pod is there that names it, also one that has ended.
+    space.ask(&["delete", "pod", "wrapped"]).expect("it can be deleted");
     delete(&tenant);
     let kinds = "persistentvolumeclaims,jobs,configmaps";
     let left = space.ask(&["get", kinds, "--output=name"]).expect("the namespace is there");

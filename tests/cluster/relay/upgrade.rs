@@ -62,6 +62,8 @@ fn new_pods_get_new_tools_and_the_old_ones_stay_as_long_as_the_pod_that_mounts_t
     let numbers: Vec<_> = ended.stdout.lines().map(|line| line.parse::<usize>().ok()).collect();
     let all: Vec<_> = (0..numbers.len()).map(Some).collect();
     assert_eq!(numbers, all, "each number once and in order: {}", ended.stderr);
+    // Kubernetes keeps a claim as long as a pod is there that names it, also one that has ended.
+    tenant.ask(&["delete", "pod", "old"]).expect("it can be deleted");
     eventually(PATIENCE, "the old tools go", || {
         thread::park_timeout(Duration::from_millis(200));
         field(&tenant, &claim, ".metadata.name").is_empty()

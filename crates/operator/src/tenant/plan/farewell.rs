@@ -29,7 +29,7 @@ pub(super) fn plan(wanted: &Wanted<'_>, observed: &Observed, now: Timestamp) -> 
             }
             (
                 steps,
-                "the namespace stays, since it was there before; Relay's labels, claims and Jobs are being removed. Claims go when the last pod that mounts them has ended",
+                "the namespace stays, since it was there before; Relay's labels, claims and Jobs are being removed. Claims go when the last pod that mounts them is deleted: Kubernetes keeps them for pods that have ended, too",
             )
         }
     };
