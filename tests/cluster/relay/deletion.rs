@@ -67,7 +67,8 @@ fn a_namespace_that_was_there_before_stays_and_is_as_it_was() {
     assert_eq!(left, "configmap/kube-root-ca.crt\n");
     let labels = field(&space, &format!("namespace/{}", space.name()), ".metadata.labels");
     let labels: Value = serde_json::from_str(&labels).expect("JSON");
-    assert_eq!(labels, json!({ "kubernetes.io/metadata.name": space.name() }));
+    let own = json!({ "kubernetes.io/metadata.name": space.name(), "relay.sh/tenant": tenant });
+    assert_eq!(labels, own, "that of the tenant is the administrator's");
     space.apply(&script("plain", "true").to_string());
     assert!(!is_wrapped(&space, "plain"));
 }

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Step, Target, Wanted};
 use crate::{
     api::v1beta1::{PreviousTools, ToolsStatus},
-    tenant::seen::{Claim, JobState, Life, Observed},
+    tenant::seen::{Claim, Life, Observed},
 };
 
 /// Least time between two looks at a claim that somebody mounts.
@@ -60,14 +60,14 @@ pub(super) fn part(
     retired
 }
 
-/// Jobs for other generations that still run.
+/// Jobs for other generations. Those that have ended go too: Kubernetes keeps a claim as long as one of
+/// their pods names it.
 fn useless_jobs(wanted: &Wanted<'_>, observed: &Observed) -> Vec<Step> {
-    let running = observed.jobs.iter().filter(|(_, job)| {
-        job.generation != wanted.generation.as_str()
-            && job.state == JobState::Running
-            && job.life == Life::Stays
-    });
-    running
+    let others = observed
+        .jobs
+        .iter()
+        .filter(|(_, job)| job.generation != wanted.generation.as_str() && job.life == Life::Stays);
+    others
         .map(|(name, job)| Step::DeleteJob(Target { name: name.clone(), uid: job.uid.clone() }))
         .collect()
 }
