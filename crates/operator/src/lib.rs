@@ -9,6 +9,7 @@ pub mod api;
 pub mod certificates;
 pub mod config;
 pub mod events;
+pub mod image;
 pub mod injection;
 pub mod leader;
 pub mod metrics;
