@@ -14,6 +14,7 @@ mod output;
 mod peers;
 mod pipes;
 mod pitfalls;
+mod platform;
 mod processes;
 mod signals;
 mod state;

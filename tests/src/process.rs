@@ -232,7 +232,7 @@ fn without_variables(mut command: Command) -> Command {
     for name in ["LOG_URL", "TOKEN_FILE", "CA_FILE", "BLOCK_MAX", "FLUSH_MAX", "GRACE"] {
         command.env_remove(format!("RELAY_{name}"));
     }
-    for name in ["NAMESPACE", "POD", "CONTAINER", "TERMINATION_LOG"] {
+    for name in ["NAMESPACE", "POD", "CONTAINER", "TERMINATION_LOG", "RUN_DIR"] {
         command.env_remove(format!("RELAY_{name}"));
     }
     command

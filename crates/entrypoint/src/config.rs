@@ -6,7 +6,7 @@ mod flags;
 use std::{
     ffi::{CString, OsString},
     io,
-    os::unix::ffi::OsStringExt,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,13 +14,18 @@ use std::{
 use relay_log_client::{ServiceUrl, Settings, UrlError};
 use relay_protocol::name::{ContainerName, NameError, Namespace, PodName};
 
-use crate::{environment::Environment, install::Mode};
+use crate::{
+    environment::Environment,
+    exit::Status,
+    install::Mode,
+    platform::{self, PlatformError},
+};
 use flags::{Flags, Request};
 
 pub(crate) use flags::{Copying, Recipient, USAGE};
 
 /// Relay's own variables: the command does not see them, and sees all others.
-pub(crate) const HIDDEN: [&str; 10] = [
+pub(crate) const HIDDEN: [&str; 11] = [
     "RELAY_LOG_URL",
     "RELAY_TOKEN_FILE",
     "RELAY_CA_FILE",
@@ -31,6 +36,7 @@ pub(crate) const HIDDEN: [&str; 10] = [
     "RELAY_CONTAINER",
     "RELAY_GRACE",
     "RELAY_TERMINATION_LOG",
+    "RELAY_RUN_DIR",
 ];
 
 /// Bytes that wait for delivery, for both streams together: a service that answers after 100 ms takes
@@ -46,6 +52,8 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(30);
 /// Where Kubernetes reads why a container ended.
 const TERMINATION_LOG: &str = "/dev/termination-log";
+/// Where the webhook gives a container a folder of its own that lives as long as the pod.
+const RUN_DIR: &str = "/relay-run";
 /// Longest pod name.
 const MAX_POD_BYTES: usize = 253;
 
@@ -58,6 +66,9 @@ pub(crate) enum ConfigError {
     /// Nothing to run.
     #[error("there is no command to run: write entrypoint [OPTIONS] -- COMMAND [ARGUMENTS...]")]
     NoCommand,
+    /// Nothing to run here.
+    #[error("failed to find the command in --platform-argv")]
+    Platform(#[source] PlatformError),
     /// Not UTF-8 where text is needed.
     #[error("{} is not UTF-8: write it as text", named(.0))]
     NotText(&'static str),
@@ -84,6 +95,16 @@ pub(crate) enum ConfigError {
     Folder(#[source] io::Error),
 }
 
+impl ConfigError {
+    /// The status to exit with.
+    pub(crate) fn status(&self) -> Status {
+        match self {
+            Self::Platform(PlatformError::NotHere { .. }) => Status::NOT_FOUND,
+            _ => Status::RELAY_FAILED,
+        }
+    }
+}
+
 /// A variable with the option that wins over it: either may hold what is wrong.
 fn named(variable: &str) -> String {
     let option = match variable {
@@ -104,10 +125,10 @@ pub(crate) enum Plan {
     Version,
     /// Put this program into a folder, or compare what is there with it.
     Install(PathBuf, Mode),
-    /// Become the command that begins at this argument.
-    Become(usize),
-    /// Run the command that begins at this argument and keep its output.
-    Keep(usize, Box<Config>),
+    /// Become the command of these words, of which there is one at least.
+    Become(Vec<CString>),
+    /// Run the command and keep its output.
+    Keep(Vec<CString>, Box<Config>),
 }
 
 /// How output is kept.
@@ -127,6 +148,8 @@ pub(crate) struct Config {
     pub(crate) recipient: Recipient,
     /// Where to say why a container failed.
     pub(crate) termination_log: PathBuf,
+    /// A folder that outlives the container, if it is there.
+    pub(crate) run_dir: PathBuf,
 }
 
 /// Decides what to do. Options win over variables; an empty variable is as none.
@@ -136,13 +159,25 @@ pub(crate) fn read(arguments: &[CString], environment: &Environment) -> Result<P
         Request::Help => Ok(Plan::Help),
         Request::Version => Ok(Plan::Version),
         Request::Install(directory, mode) => Ok(Plan::Install(directory.into(), mode)),
-        Request::Run(flags, command) => {
+        Request::Run(flags, at) => {
+            let command = command(&flags, arguments.get(at..).unwrap_or_default())?;
             let host = rustix::system::uname();
             let sources = Sources { environment, host: host.nodename().to_bytes() };
             let config = sources.resolve(flags)?;
-            Ok(config.map_or(Plan::Become(command), |config| Plan::Keep(command, Box::new(config))))
+            Ok(match config {
+                Some(config) => Plan::Keep(command, Box::new(config)),
+                None => Plan::Become(command),
+            })
         }
     }
+}
+
+/// The words of the command: those of this platform, if they differ, and those that follow.
+fn command(flags: &Flags, words: &[CString]) -> Result<Vec<CString>, ConfigError> {
+    let json = flags.platform_argv.as_ref().map(|json| json.as_bytes());
+    let own = json.map(platform::pick).transpose().map_err(ConfigError::Platform)?;
+    let command = [own.unwrap_or_default(), words.to_vec()].concat();
+    if command.is_empty() { Err(ConfigError::NoCommand) } else { Ok(command) }
 }
 
 /// Where values come from that no option gives.
@@ -187,6 +222,7 @@ impl Sources<'_> {
             termination_log: self
                 .path(None, "RELAY_TERMINATION_LOG")?
                 .unwrap_or_else(|| TERMINATION_LOG.into()),
+            run_dir: self.path(None, "RELAY_RUN_DIR")?.unwrap_or_else(|| RUN_DIR.into()),
         }))
     }
 

@@ -15,6 +15,7 @@ use crate::{
     environment::Environment,
     exit::{Ending, Status},
     launch::{Launched, launch},
+    mark::Mark,
     mask, sentence,
     supervise::{Captures, Limits, Output, Process, supervise},
     sys::signal,
@@ -28,14 +29,21 @@ pub(crate) fn keep(command: &[CString], environment: &Environment, config: Confi
     let Some(name) = command.first() else { return Status::RELAY_FAILED };
     let mut image = command::image(command, environment, &HIDDEN);
     let console = Console::keep();
+    let mark = Mark::within(&config.run_dir);
     let launched = match launch(name, &mut image, config.recipient, &console) {
         Ok(launched) => launched,
+        Err(error) if error.is_not_found() && mark.is_there() => {
+            let told = "which ran here before: another image has taken the place of its own";
+            console.say(&format!("{}, {told}", sentence(&error)));
+            return Status::SUCCESS;
+        }
         Err(error) => {
             console.say(&sentence(&error));
             return error.status();
         }
     };
     drop(image);
+    mark.leave();
     tell_panics_to(&config.termination_log);
     let (patterns, warnings) = mask::patterns(&config.masked, environment);
     for warning in warnings {

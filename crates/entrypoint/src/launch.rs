@@ -37,6 +37,11 @@ pub(crate) enum LaunchError {
 }
 
 impl LaunchError {
+    /// Whether there is no such program.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Command(CommandError::NotFound(_)))
+    }
+
     /// The status to exit with.
     pub(crate) fn status(&self) -> Status {
         match self {

@@ -17,7 +17,9 @@ mod exit;
 mod install;
 mod keep;
 mod launch;
+mod mark;
 mod mask;
+mod platform;
 mod signal;
 mod supervise;
 mod sys;
@@ -37,16 +39,15 @@ use exit::Status;
 
 /// Does what the command line asks for and returns the exit status.
 fn run(arguments: &[CString], environment: &Environment) -> c_int {
-    let command = |at| arguments.get(at..).unwrap_or_default();
     let status = match config::read(arguments, environment) {
         Ok(Plan::Help) => print(USAGE),
         Ok(Plan::Version) => print(concat!("entrypoint ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Plan::Install(directory, mode)) => install(&directory, mode),
-        Ok(Plan::Become(at)) => become_command(command(at), environment),
-        Ok(Plan::Keep(at, config)) => keep::keep(command(at), environment, *config),
+        Ok(Plan::Become(command)) => become_command(&command, environment),
+        Ok(Plan::Keep(command, config)) => keep::keep(&command, environment, *config),
         Err(error) => {
             console::say_early(&sentence(&error));
-            Status::RELAY_FAILED
+            error.status()
         }
     };
     c_int::from(status.0)

@@ -31,11 +31,15 @@ Options (the variable in brackets is used without the option):
   --signal-group     run the command in its own process group, and send signals to
                      the whole group
   --tee              copy the masked output to the container's own, too
+  --platform-argv JSON
+                     the first words of the command, by platform; those after --
+                     follow: {\"linux/amd64\":[\"/app\"],\"linux/arm64\":[\"/arm\"]}
   -h, --help         print this
   -V, --version      print the version
 
 Names of the log: RELAY_NAMESPACE (local), RELAY_POD (the host's name),
 RELAY_CONTAINER (main). RELAY_GRACE is the pod's grace period (30s).
+RELAY_RUN_DIR (/relay-run) is a folder that outlives the container, if it is there.
 ";
 
 /// Whether the container's own output gets a copy.
@@ -69,6 +73,7 @@ pub(crate) struct Flags {
     pub(crate) mask_env: Vec<OsString>,
     pub(crate) copying: Copying,
     pub(crate) recipient: Recipient,
+    pub(crate) platform_argv: Option<OsString>,
 }
 
 /// What the command line asks for.
@@ -112,10 +117,13 @@ pub(crate) fn read(arguments: &[CString]) -> Result<Option<Request>, lexopt::Err
             Arg::Long("mask-env") => flags.mask_env.push(parser.value()?),
             Arg::Long("signal-group") => flags.recipient = Recipient::Group,
             Arg::Long("tee") => flags.copying = Copying::Tee,
+            Arg::Long("platform-argv") => flags.platform_argv = Some(parser.value()?),
             _ => return Err(argument.unexpected()),
         }
     }
-    Ok(None)
+    // The platform may have all the words that there are.
+    let has_words = flags.platform_argv.is_some();
+    Ok(has_words.then_some(Request::Run(flags, arguments.len())))
 }
 
 /// Reads what comes after `install`.
@@ -187,6 +195,17 @@ mod tests {
             panic!("no command");
         };
         assert_eq!(flags.copying, Copying::Nothing);
+    }
+
+    #[test]
+    fn the_words_of_a_platform_may_be_all() {
+        for words in [&["--platform-argv", "{}"][..], &["--platform-argv={}", "--"]] {
+            let Some(Request::Run(flags, at)) = read(&arguments(words)).unwrap() else {
+                panic!("{words:?}");
+            };
+            assert_eq!((flags.platform_argv, at), (Some("{}".into()), words.len() + 1));
+        }
+        assert_eq!(command_of(&["--platform-argv", "--", "--", "x"]), ["x"]);
     }
 
     #[test]

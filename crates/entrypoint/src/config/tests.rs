@@ -25,8 +25,10 @@ fn config(options: &str, variables: &[&str]) -> Config {
 
 #[test]
 fn without_a_url_it_becomes_the_command() {
-    assert!(matches!(plan("--tee", &[]), Ok(Plan::Become(3))));
-    assert!(matches!(plan("", &["RELAY_LOG_URL="]), Ok(Plan::Become(2))));
+    for (options, variables) in [("--tee", &[][..]), ("", &["RELAY_LOG_URL="])] {
+        let Ok(Plan::Become(command)) = plan(options, variables) else { panic!("{options}") };
+        assert_eq!(command, [c"true".to_owned()]);
+    }
 }
 
 #[test]
@@ -50,6 +52,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.grace, Duration::from_secs(30));
     assert_eq!(config.settings.ring_bytes, 8 << 20);
     assert_eq!(config.termination_log.to_str(), Some("/dev/termination-log"));
+    assert_eq!(config.run_dir.to_str(), Some("/relay-run"));
 }
 
 #[test]
