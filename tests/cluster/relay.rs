@@ -1,6 +1,7 @@
 //! Relay in a cluster, as those meet it who use it.
 
 mod admission;
+mod argv;
 mod command_line;
 mod deletion;
 mod outage;

@@ -8,7 +8,8 @@
 //! - Applied twice, the second patch is empty. Each container is looked at by itself, so one that another
 //!   webhook added since is wrapped when the pod comes again.
 //! - The words of a command are copied as they are. The kubelet expands `$(NAME)` in them before and
-//!   after alike; they never pass through a shell.
+//!   after alike; they never pass through a shell. Where the pod has no command, it is the image's, by
+//!   containerd's rule.
 //! - No secret is written into a pod, and no reference that a start could wait for: the `ConfigMap`
 //!   with the CA is optional.
 //!
@@ -18,25 +19,34 @@
 //! they say where a log goes and whose it is. Options after `/relay/lib/entrypoint` win over them, and a
 //! container whose command is the entrypoint already keeps its options.
 
+mod argv;
 mod container;
 mod mounts;
+mod names;
 mod patch;
 mod pod;
+pub mod skip;
+mod verdicts;
 mod volumes;
 mod wrap;
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fmt,
+};
 
 use serde_json::Value;
 
-use crate::api::v1beta1::{InjectionMode, WithoutCommand};
+use crate::{api::v1beta1::InjectionMode, image::config::Found};
 
 pub use patch::Patch;
 pub use pod::LeftAlone;
 pub use wrap::VARIABLES;
 
-use container::{List, Obstacle, Place, Selection, Verdict};
+use container::List;
 use pod::annotation;
+use skip::Selection;
+use verdicts::{Verdicts, note, refuse};
 
 /// Where the entrypoint lies in a wrapped container.
 pub const ENTRYPOINT: &str = "/relay/lib/entrypoint";
@@ -44,15 +54,14 @@ pub const ENTRYPOINT: &str = "/relay/lib/entrypoint";
 pub const INJECTED: &str = "relay.sh/injected";
 /// Annotation on pods of which something is not wrapped that should be: what, and why.
 pub const SKIPPED: &str = "relay.sh/skipped";
+/// Annotation on pods with containers that were left alone for what their images start: their names.
+pub const LEFT_ALONE: &str = "relay.sh/left-alone";
 /// Pod label that opts out with the value `false`.
 pub const INJECT: &str = "relay.sh/inject";
 /// Pod annotation: the only containers to wrap, separated by commas.
 pub const INCLUDE: &str = "relay.sh/include-containers";
 /// Pod annotation: containers to leave alone, separated by commas.
 pub const EXCLUDE: &str = "relay.sh/exclude-containers";
-
-/// Containers that a message names; it says how many more there are.
-const MAX_NAMED: usize = 8;
 
 /// Containers of a pod that Relay looks at. A pod of 3 MiB may have a hundred thousand, and each grows by a
 /// kilobyte.
@@ -63,8 +72,6 @@ const MAX_CONTAINERS: usize = 2048;
 pub struct Facts {
     /// What happens to a pod that cannot be wrapped.
     pub mode: InjectionMode,
-    /// What happens to one with a container that has no command.
-    pub without_command: WithoutCommand,
     /// What wrapped containers mount.
     pub tools: Tools,
     /// Address of the log service.
@@ -90,11 +97,20 @@ pub enum Tools {
     },
 }
 
+/// What was found out about images, by their names as pods write them; or a clause that says why not, and what
+/// to do.
+pub type Images = HashMap<String, Result<Found, String>>;
+
 /// What becomes of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is not Relay's to change.
-    LeftAlone(LeftAlone),
+    /// It is not Relay's to wrap.
+    LeftAlone {
+        /// Names what was left alone for what its image starts; mostly empty.
+        patch: Patch,
+        /// Why.
+        why: LeftAlone,
+    },
     /// It is wrapped, or was before; `skipped` names what could not be.
     Wrapped {
         /// Empty if nothing had to change.
@@ -123,20 +139,28 @@ impl fmt::Display for Sentence {
     }
 }
 
-/// Decides what becomes of a pod that is created.
+/// The images that must be looked up before a pod that is created can be wrapped.
 #[must_use]
-pub fn inject(pod: &Value, facts: &Facts) -> Outcome {
-    if let Some(reason) = LeftAlone::of(pod) {
-        return Outcome::LeftAlone(reason);
+pub fn wanted<'pod>(pod: &'pod Value, facts: &Facts) -> Vec<&'pod str> {
+    let is_hindered =
+        LeftAlone::of(pod).is_some() || too_many(pod).is_some() || hindrance(pod, facts).is_some();
+    if is_hindered { Vec::new() } else { images(pod, [List::Init, List::Regular], |_| true) }
+}
+
+/// Decides what becomes of a pod that is created. `images` holds those that are [`wanted`].
+#[must_use]
+pub fn inject(pod: &Value, facts: &Facts, images: &Images) -> Outcome {
+    if let Some(why) = LeftAlone::of(pod) {
+        return Outcome::LeftAlone { patch: Patch::default(), why };
     }
     if let Some(why) = too_many(pod) {
-        let mut patch = Patch::default();
-        annotation(pod, SKIPPED, Some(&why.0), &mut patch);
-        return refuse(why, patch, facts);
+        return refuse(why, |why| note(pod, why), facts);
     }
-    let verdicts = Verdicts::of(pod, [List::Init, List::Regular], |_| true);
+    let verdicts = Verdicts::of(pod, images, [List::Init, List::Regular], |_| true);
     if verdicts.is_empty() {
-        return Outcome::LeftAlone(LeftAlone::NoContainer);
+        let mut patch = Patch::default();
+        verdicts.note_left_alone(pod, &mut patch);
+        return Outcome::LeftAlone { patch, why: LeftAlone::NoContainer };
     }
     let change = |generation: &str, skipped: Option<&Sentence>| {
         let mut patch = Patch::default();
@@ -144,13 +168,20 @@ pub fn inject(pod: &Value, facts: &Facts) -> Outcome {
         volumes::add(pod, facts, &mut patch);
         annotation(pod, INJECTED, Some(generation), &mut patch);
         annotation(pod, SKIPPED, skipped.map(|why| why.0.as_str()), &mut patch);
+        verdicts.note_left_alone(pod, &mut patch);
         patch
     };
-    verdicts.decide(facts, volumes::taken(pod), change, |why| {
-        let mut patch = Patch::default();
-        annotation(pod, SKIPPED, Some(&why.0), &mut patch);
-        patch
-    })
+    verdicts.decide(facts, hindrance(pod, facts), change, |why| note(pod, why))
+}
+
+/// The same as [`wanted`] for ephemeral containers.
+#[must_use]
+pub fn wanted_ephemeral<'pod>(pod: &'pod Value, before: &Value) -> Vec<&'pod str> {
+    let is_hindered =
+        LeftAlone::of(pod).is_some() || !volumes::are_there(pod) || too_many(pod).is_some();
+    let known = ephemeral_names(before);
+    let is_new = |name: &str| !known.contains(name);
+    if is_hindered { Vec::new() } else { images(pod, [List::Ephemeral], is_new) }
 }
 
 /// Decides what becomes of the ephemeral containers that a running pod gets.
@@ -158,31 +189,66 @@ pub fn inject(pod: &Value, facts: &Facts) -> Outcome {
 /// Only the pod's own volumes can be mounted, and nothing but the new containers can change. `before`
 /// is the pod without them.
 #[must_use]
-pub fn inject_ephemeral(pod: &Value, before: &Value, facts: &Facts) -> Outcome {
-    if let Some(reason) = LeftAlone::of(pod) {
-        return Outcome::LeftAlone(reason);
+pub fn inject_ephemeral(pod: &Value, before: &Value, facts: &Facts, images: &Images) -> Outcome {
+    let left_alone = |why| Outcome::LeftAlone { patch: Patch::default(), why };
+    if let Some(why) = LeftAlone::of(pod) {
+        return left_alone(why);
     }
     if !volumes::are_there(pod) {
-        return Outcome::LeftAlone(LeftAlone::NotInjected);
+        return left_alone(LeftAlone::NotInjected);
     }
     if let Some(why) = too_many(pod) {
-        return refuse(why, Patch::default(), facts);
+        return refuse(why, |_| Patch::default(), facts);
     }
-    let known = container::all(before, List::Ephemeral);
-    let known: HashSet<_> = known.map(|known| container::name(known.container)).collect();
-    let verdicts = Verdicts::of(pod, [List::Ephemeral], |name| !known.contains(name));
+    let known = ephemeral_names(before);
+    let verdicts = Verdicts::of(pod, images, [List::Ephemeral], |name| !known.contains(name));
     if verdicts.is_empty() {
-        return Outcome::LeftAlone(LeftAlone::NoContainer);
+        return left_alone(LeftAlone::NoContainer);
     }
-    // The pod has its tools; whether newer ones are ready does not matter.
-    let generation = String::new();
-    let facts = Facts { tools: Tools::Ready { claim: String::new(), generation }, ..facts.clone() };
     let change = |_: &str, _: Option<&Sentence>| {
         let mut patch = Patch::default();
-        verdicts.wrap(pod, &facts, &mut patch);
+        verdicts.wrap(pod, facts, &mut patch);
         patch
     };
-    verdicts.decide(&facts, None, change, |_| Patch::default())
+    // The pod has its tools; whether newer ones are ready does not matter.
+    verdicts.decide(facts, None, change, |_| Patch::default())
+}
+
+/// The containers of a pod that should run under the entrypoint, and do not.
+#[must_use]
+pub fn unwrapped(pod: &Value) -> Vec<&str> {
+    if LeftAlone::of(pod).is_some() {
+        return Vec::new();
+    }
+    let selection = Selection::after(pod);
+    // Ephemeral containers need what a wrapped pod has.
+    let ephemeral = Some(List::Ephemeral).filter(|_| volumes::are_there(pod));
+    let lists = [List::Init, List::Regular].into_iter().chain(ephemeral);
+    let containers = lists.flat_map(|list| container::all(pod, list));
+    let containers = containers.map(|place| place.container);
+    let bare = containers.filter(|container| {
+        container::is_eligible(container, &selection) && !container::is_wrapped(container)
+    });
+    bare.map(container::name).collect()
+}
+
+/// The images of containers that need them, each once.
+fn images<const N: usize>(
+    pod: &Value,
+    lists: [List; N],
+    is_new: impl Fn(&str) -> bool,
+) -> Vec<&str> {
+    let selection = Selection::of(pod);
+    let containers = lists.into_iter().flat_map(|list| container::all(pod, list));
+    let containers = containers.map(|place| place.container);
+    let new = containers.filter(|container| is_new(container::name(container)));
+    let images: BTreeSet<_> =
+        new.filter_map(|container| container::wanted(container, &selection)).collect();
+    images.into_iter().collect()
+}
+
+fn ephemeral_names(pod: &Value) -> HashSet<&str> {
+    container::all(pod, List::Ephemeral).map(|place| container::name(place.container)).collect()
 }
 
 /// Says that a pod has more containers than Relay looks at.
@@ -196,93 +262,9 @@ fn too_many(pod: &Value) -> Option<Sentence> {
     })
 }
 
-fn refuse(why: Sentence, patch: Patch, facts: &Facts) -> Outcome {
-    match facts.mode {
-        InjectionMode::Enabled => Outcome::Skipped { patch, why },
-        InjectionMode::Required | InjectionMode::Unknown => Outcome::Denied(why),
-    }
-}
-
-/// What is decided about containers, of those that are Relay's to change.
-struct Verdicts<'pod> {
-    wrapped: Vec<Place<'pod>>,
-    obstacles: Vec<(&'pod str, Obstacle)>,
-}
-
-impl<'pod> Verdicts<'pod> {
-    fn of<const N: usize>(
-        pod: &'pod Value,
-        lists: [List; N],
-        is_new: impl Fn(&str) -> bool,
-    ) -> Self {
-        let selection = Selection::of(pod);
-        let mut verdicts = Self { wrapped: Vec::new(), obstacles: Vec::new() };
-        for place in lists.into_iter().flat_map(|list| container::all(pod, list)) {
-            let name = container::name(place.container);
-            if !is_new(name) {
-                continue;
-            }
-            match Verdict::of(place.container, &selection) {
-                Verdict::LeaveAlone => {}
-                Verdict::Wrap => verdicts.wrapped.push(place),
-                Verdict::Cannot(obstacle) => verdicts.obstacles.push((name, obstacle)),
-            }
-        }
-        verdicts
-    }
-
-    fn is_empty(&self) -> bool {
-        self.wrapped.is_empty() && self.obstacles.is_empty()
-    }
-
-    fn wrap(&self, pod: &Value, facts: &Facts, patch: &mut Patch) {
-        for place in &self.wrapped {
-            wrap::container(pod, *place, facts, patch);
-        }
-    }
-
-    /// Weighs what stands in the way against what the tenant wants.
-    fn decide(
-        &self,
-        facts: &Facts,
-        taken: Option<Sentence>,
-        change: impl FnOnce(&str, Option<&Sentence>) -> Patch,
-        skip: impl FnOnce(&Sentence) -> Patch,
-    ) -> Outcome {
-        let required = facts.mode != InjectionMode::Enabled;
-        let skipped = |why: Sentence| Outcome::Skipped { patch: skip(&why), why };
-        if let Some(why) = self.sentence(|obstacle| obstacle.denies(facts)) {
-            return Outcome::Denied(why);
-        }
-        let why = self.sentence(|_| true);
-        let pod =
-            if self.wrapped.is_empty() { why.clone() } else { facts.tools.missing().or(taken) };
-        match (pod, &facts.tools) {
-            (Some(why), _) if required && !self.wrapped.is_empty() => Outcome::Denied(why),
-            (Some(why), _) => skipped(why),
-            (None, tools) => {
-                let patch = change(tools.generation(), why.as_ref());
-                Outcome::Wrapped { patch, skipped: why }
-            }
-        }
-    }
-
-    /// What stands in the way, and what to do about it.
-    fn sentence(&self, counts: impl Fn(&Obstacle) -> bool) -> Option<Sentence> {
-        let all: Vec<_> = self.obstacles.iter().filter(|(_, obstacle)| counts(obstacle)).collect();
-        let (_, first) = all.first()?;
-        let (alike, others): (Vec<_>, Vec<_>) =
-            all.iter().copied().partition(|(_, one)| one == first);
-        let noun = if alike.len() == 1 { "container" } else { "containers" };
-        let names: Vec<_> = alike.iter().map(|(name, _)| *name).take(MAX_NAMED).collect();
-        let names = names.join(", ");
-        let more = match alike.len().saturating_sub(MAX_NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let others = if others.is_empty() { "" } else { "; others cannot be wrapped either" };
-        Some(Sentence(format!("{noun} {names}{more}: {first}{others}")))
-    }
+/// Says what keeps a whole pod from being wrapped.
+fn hindrance(pod: &Value, facts: &Facts) -> Option<Sentence> {
+    facts.tools.missing().or_else(|| volumes::taken(pod)).or_else(|| names::unknown(pod, facts))
 }
 
 impl Tools {

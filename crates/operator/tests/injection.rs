@@ -1,8 +1,9 @@
 //! The cases of `tests/injection`: a pod in, a patch or a refusal out.
 //!
-//! `in/pod.json` is the pod; `in/facts.json` changes what is known of the tenant; `in/before.json` is the
-//! pod before it got ephemeral containers. What comes out is compared with `out/patch.json`,
-//! `out/warning` and `out/denied`; `make bless` writes them.
+//! `in/pod.json` is the pod; `in/facts.json` changes what is known of the tenant; `in/images.json` is what the
+//! images say: `ENTRYPOINT` and `CMD`, or those of each platform, or why nobody knows. `in/before.json` is the
+//! pod before it got ephemeral containers. What comes out is compared with `out/patch.json`, `out/warning`,
+//! `out/denied`, and `out/wanted`, the images that are asked for; `make bless` writes them.
 
 use std::{
     fs,
@@ -10,8 +11,11 @@ use std::{
 };
 
 use relay_operator::{
-    api::v1beta1::{InjectionMode, WithoutCommand},
-    injection::{Facts, Outcome, Tools, inject, inject_ephemeral},
+    api::v1beta1::InjectionMode,
+    image::config::{Found, ImageConfig, Platform},
+    injection::{
+        Facts, Images, Outcome, Patch, Tools, inject, inject_ephemeral, wanted, wanted_ephemeral,
+    },
 };
 use relay_tests::program::workspace;
 use serde_json::Value;
@@ -23,6 +27,15 @@ struct Output {
     warning: Option<String>,
     denied: Option<String>,
     left_alone: Option<String>,
+    wanted: Option<String>,
+}
+
+/// What a case gives.
+struct Input {
+    pod: Value,
+    before: Option<Value>,
+    facts: Facts,
+    images: Images,
 }
 
 #[test]
@@ -42,55 +55,98 @@ fn each_case_comes_out_as_its_golden_files_say() {
 #[test]
 fn each_case_applied_twice_changes_nothing_more() {
     for case in folders(&workspace().join("tests/injection")) {
-        let (pod, before, facts) = input(&case);
+        let Input { pod, before, facts, images } = Input::read(&case);
         if before.is_some() {
             continue;
         }
-        let (Outcome::Wrapped { patch, .. } | Outcome::Skipped { patch, .. }) =
-            inject(&pod, &facts)
-        else {
-            continue;
-        };
+        let Some(patch) = patch_of(inject(&pod, &facts, &images)) else { continue };
         let pod = applied(&pod, &patch);
-        match inject(&pod, &facts) {
-            Outcome::Wrapped { patch, .. } | Outcome::Skipped { patch, .. } => {
-                assert!(patch.is_empty(), "{}: {patch:?}", case.display());
-            }
-            other => panic!("{}: {other:?}", case.display()),
-        }
+        let again = patch_of(inject(&pod, &facts, &images));
+        assert!(again.is_some_and(|patch| patch.is_empty()), "{}", case.display());
+    }
+}
+
+fn patch_of(outcome: Outcome) -> Option<Patch> {
+    match outcome {
+        Outcome::Wrapped { patch, .. }
+        | Outcome::Skipped { patch, .. }
+        | Outcome::LeftAlone { patch, .. } => Some(patch),
+        Outcome::Denied(_) => None,
     }
 }
 
 fn run(case: &Path) -> Output {
-    let (pod, before, facts) = input(case);
-    let outcome = match before {
-        Some(before) => inject_ephemeral(&pod, &before, &facts),
-        None => inject(&pod, &facts),
-    };
-    let patch =
-        |patch: &_| Some(serde_json::to_string_pretty(patch).expect("a patch is JSON") + "\n");
-    let line = |text: &dyn std::fmt::Display| Some(format!("{text}\n"));
-    match outcome {
-        Outcome::LeftAlone(why) => Output { left_alone: line(&why.as_str()), ..Output::default() },
-        Outcome::Wrapped { patch: changes, skipped } => Output {
-            patch: patch(&changes),
-            warning: skipped.and_then(|why| line(&why)),
-            ..Output::default()
-        },
-        Outcome::Skipped { patch: changes, why } => {
-            Output { patch: patch(&changes), warning: line(&why), ..Output::default() }
+    let Input { pod, before, facts, images } = Input::read(case);
+    let (wanted, outcome) = match before {
+        Some(before) => {
+            (wanted_ephemeral(&pod, &before), inject_ephemeral(&pod, &before, &facts, &images))
         }
-        Outcome::Denied(why) => Output { denied: line(&why), ..Output::default() },
+        None => (wanted(&pod, &facts), inject(&pod, &facts, &images)),
+    };
+    let wanted = (!wanted.is_empty()).then(|| wanted.join("\n") + "\n");
+    let patch = |patch: &Patch| {
+        let text = || serde_json::to_string_pretty(patch).expect("a patch is JSON") + "\n";
+        (!patch.is_empty()).then(text)
+    };
+    let line = |text: &dyn std::fmt::Display| Some(format!("{text}\n"));
+    let output = Output { wanted, ..Output::default() };
+    match outcome {
+        Outcome::LeftAlone { patch: changes, why } => {
+            Output { patch: patch(&changes), left_alone: line(&why.as_str()), ..output }
+        }
+        Outcome::Wrapped { patch: changes, skipped } => {
+            Output { patch: patch(&changes), warning: skipped.and_then(|why| line(&why)), ..output }
+        }
+        Outcome::Skipped { patch: changes, why } => {
+            Output { patch: patch(&changes), warning: line(&why), ..output }
+        }
+        Outcome::Denied(why) => Output { denied: line(&why), ..output },
     }
 }
 
-fn input(case: &Path) -> (Value, Option<Value>, Facts) {
-    let read = |name: &str| {
-        let text = fs::read(case.join("in").join(name)).ok()?;
-        Some(serde_json::from_slice::<Value>(&text).expect("a case holds JSON"))
+impl Input {
+    fn read(case: &Path) -> Self {
+        let read = |name: &str| {
+            let text = fs::read(case.join("in").join(name)).ok()?;
+            Some(serde_json::from_slice::<Value>(&text).expect("a case holds JSON"))
+        };
+        Self {
+            pod: read("pod.json").expect("a case has a pod"),
+            before: read("before.json"),
+            facts: facts(&read("facts.json").unwrap_or_default()),
+            images: images(&read("images.json").unwrap_or_default()),
+        }
+    }
+}
+
+fn images(given: &Value) -> Images {
+    let all = given.as_object().into_iter().flatten();
+    all.map(|(name, image)| (name.clone(), image_of(image))).collect()
+}
+
+fn image_of(given: &Value) -> Result<Found, String> {
+    if let Some(why) = given.as_str() {
+        return Err(why.to_owned());
+    }
+    let list = |config: &Value, name: &str| {
+        let words = config[name].as_array()?.iter().map(|word| word.as_str());
+        words.map(|word| word.map(str::to_owned)).collect()
     };
-    let pod = read("pod.json").expect("a case has a pod");
-    (pod, read("before.json"), facts(&read("facts.json").unwrap_or_default()))
+    let config = |given: &Value| ImageConfig {
+        entrypoint: list(given, "ENTRYPOINT"),
+        cmd: list(given, "CMD"),
+    };
+    let platforms = given.as_object().expect("an image is an object or a reason");
+    if platforms.keys().all(|key| !key.contains('/')) {
+        return Ok(Found::One(config(given)));
+    }
+    let platform = |name: &str| {
+        let mut parts = name.split('/');
+        let mut next = || parts.next().unwrap_or_default();
+        Platform::new(next(), next(), next())
+    };
+    let all = platforms.iter().map(|(name, given)| (platform(name), config(given)));
+    Ok(Found::PerPlatform(all.collect()))
 }
 
 fn facts(given: &Value) -> Facts {
@@ -101,10 +157,6 @@ fn facts(given: &Value) -> Facts {
     };
     Facts {
         mode,
-        without_command: match (given["withoutCommand"].as_str(), mode) {
-            (Some("Skip"), _) | (None, InjectionMode::Enabled) => WithoutCommand::Skip,
-            _ => WithoutCommand::Deny,
-        },
         tools: match given["notReady"].as_str() {
             Some(why) => Tools::NotReady { why: why.to_owned() },
             None => Tools::Ready {
@@ -125,17 +177,19 @@ impl Output {
             warning: read("warning"),
             denied: read("denied"),
             left_alone: read("left-alone"),
+            wanted: read("wanted"),
         }
     }
 
     fn write(&self, folder: &Path) {
-        let Self { patch, warning, denied, left_alone } = self;
+        let Self { patch, warning, denied, left_alone, wanted } = self;
         fs::create_dir_all(folder).expect("the repository can be written");
         let files = [
             ("patch.json", patch),
             ("warning", warning),
             ("denied", denied),
             ("left-alone", left_alone),
+            ("wanted", wanted),
         ];
         for (name, text) in files {
             match text {
@@ -146,7 +200,7 @@ impl Output {
     }
 }
 
-fn applied(pod: &Value, patch: &relay_operator::injection::Patch) -> Value {
+fn applied(pod: &Value, patch: &Patch) -> Value {
     let patch = serde_json::to_value(patch).expect("a patch is JSON");
     let patch: json_patch::Patch = serde_json::from_value(patch).expect("it is RFC 6902");
     let mut pod = pod.clone();

@@ -1,11 +1,15 @@
 //! What holds for every pod, whatever is in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use relay_operator::{
-    api::v1beta1::{InjectionMode, WithoutCommand},
-    injection::{ENTRYPOINT, Facts, Outcome, Patch, Tools, VARIABLES, inject, inject_ephemeral},
+    api::v1beta1::InjectionMode,
+    image::config::{Found, ImageConfig, Platform},
+    injection::{
+        ENTRYPOINT, Facts, Images, Outcome, Patch, Tools, VARIABLES, inject, inject_ephemeral,
+        unwrapped, wanted, wanted_ephemeral,
+    },
 };
 use serde_json::{Map, Value, json};
 
@@ -13,10 +17,8 @@ const VOLUMES: [&str; 3] = ["relay-tools", "relay-run", "relay-identity"];
 
 fn facts() -> impl Strategy<Value = Facts> {
     let modes = select(vec![InjectionMode::Required, InjectionMode::Enabled]);
-    let without = select(vec![WithoutCommand::Deny, WithoutCommand::Skip]);
-    (modes, without, 0..10_u8).prop_map(|(mode, without_command, ready)| Facts {
+    (modes, 0..10_u8).prop_map(|(mode, ready)| Facts {
         mode,
-        without_command,
         tools: if ready == 0 {
             Tools::NotReady { why: "the Job runs".to_owned() }
         } else {
@@ -32,11 +34,34 @@ fn facts() -> impl Strategy<Value = Facts> {
 fn lenient() -> Facts {
     Facts {
         mode: InjectionMode::Enabled,
-        without_command: WithoutCommand::Skip,
         tools: Tools::Ready { claim: "relay-tools-1".to_owned(), generation: "1".to_owned() },
         log_url: "https://logs:8443".to_owned(),
         audience: "relay".to_owned(),
     }
+}
+
+/// The names of images that pods have.
+const IMAGES: [&str; 5] = ["app:1", "app:2", "docker.io/library/init", "gone", "unknown"];
+
+fn config() -> impl Strategy<Value = ImageConfig> {
+    let list = || option::of(vec(word(), 0..3));
+    (list(), list()).prop_map(|(entrypoint, cmd)| ImageConfig { entrypoint, cmd })
+}
+
+/// What is known about images: of the last of them nothing.
+fn images() -> impl Strategy<Value = Images> {
+    let platforms = ["amd64", "arm64"].map(|name| Platform::new("linux", name, ""));
+    (config(), config(), config()).prop_map(move |(one, other, third)| {
+        let differing = platforms.iter().cloned().zip([other, third]);
+        let init = ImageConfig { entrypoint: Some(vec!["/init".to_owned()]), cmd: None };
+        let found = [
+            Ok(Found::One(one)),
+            Ok(Found::PerPlatform(differing.collect::<BTreeMap<_, _>>())),
+            Ok(Found::One(init)),
+            Err("the registry does not answer: ask again".to_owned()),
+        ];
+        IMAGES.iter().map(|name| (*name).to_owned()).zip(found).collect()
+    })
 }
 
 fn word() -> impl Strategy<Value = String> {
@@ -71,12 +96,13 @@ fn variable() -> impl Strategy<Value = Value> {
 
 fn container() -> impl Strategy<Value = Value> {
     let lists = (
-        option::weighted(0.8, vec(word(), 0..4)),
+        option::weighted(0.6, vec(word(), 0..4)),
         option::of(vec(word(), 0..4)),
         option::of(vec(variable(), 0..4)),
         option::of(vec(mount(), 0..3)),
     );
-    (name(), lists, any::<(bool, u8, u8)>()).prop_map(|(name, lists, (has_extra, tty, restart))| {
+    let more = (option::weighted(0.9, select(IMAGES.to_vec())), any::<(bool, u8, u8)>());
+    (name(), lists, more).prop_map(|(name, lists, (image, (has_extra, tty, restart)))| {
         let (command, args, env, mounts) = lists;
         let mut container = Map::new();
         container.insert("name".to_owned(), json!(name));
@@ -85,6 +111,7 @@ fn container() -> impl Strategy<Value = Value> {
             ("args", args.map(|list| json!(list))),
             ("env", env.map(Value::Array)),
             ("volumeMounts", mounts.map(Value::Array)),
+            ("image", image.map(|image| json!(image))),
             ("tty", (tty < 10).then_some(json!(true))),
             ("restartPolicy", (restart < 50).then(|| json!("Always"))),
             ("unknown", has_extra.then(|| json!({ "a": [1, null] }))),
@@ -110,6 +137,7 @@ fn pod() -> impl Strategy<Value = Value> {
             "relay.sh/include-containers",
             "relay.sh/exclude-containers",
             "relay.sh/injected",
+            "relay.sh/left-alone",
         ])),
         "[a-z,]{0,6}",
     );
@@ -189,8 +217,10 @@ fn applied(pod: &Value, patch: &Patch) -> Value {
 
 fn patch_of(outcome: &Outcome) -> Option<&Patch> {
     match outcome {
-        Outcome::Wrapped { patch, .. } | Outcome::Skipped { patch, .. } => Some(patch),
-        Outcome::LeftAlone(_) | Outcome::Denied(_) => None,
+        Outcome::Wrapped { patch, .. }
+        | Outcome::Skipped { patch, .. }
+        | Outcome::LeftAlone { patch, .. } => Some(patch),
+        Outcome::Denied(_) => None,
     }
 }
 
@@ -213,11 +243,13 @@ fn without_relay(original: &Value, changed: &Value) -> Value {
     let was_wrapped = is_wrapped(original);
     let object = changed.as_object_mut().expect("a container");
     if is_wrapped(&Value::Object(object.clone())) && !was_wrapped {
-        let words = elements(original, "command").len();
-        let args = object["args"].as_array().expect("a wrapped container has arguments").clone();
-        assert_eq!(args.first(), Some(&json!("--")));
-        object.insert("command".to_owned(), Value::Array(args[1..=words].to_vec()));
-        object.insert("args".to_owned(), Value::Array(args[words + 1..].to_vec()));
+        // What they hold is tested beside the rule for it, in `argv`.
+        for field in ["command", "args"] {
+            match original.get(field) {
+                Some(list) => object.insert(field.to_owned(), list.clone()),
+                None => object.remove(field),
+            };
+        }
     }
     let ours: BTreeSet<_> = VARIABLES.into_iter().collect();
     let is_ours = |field: &str, value: &Value| match field {
@@ -240,19 +272,19 @@ fn without_relay(original: &Value, changed: &Value) -> Value {
 
 proptest! {
     #[test]
-    fn applied_twice_changes_nothing_more(pod in pod(), facts in facts()) {
-        let outcome = inject(&pod, &facts);
+    fn applied_twice_changes_nothing_more(pod in pod(), facts in facts(), images in images()) {
+        let outcome = inject(&pod, &facts, &images);
         if let Some(patch) = patch_of(&outcome) {
             let pod = applied(&pod, patch);
-            let again = inject(&pod, &facts);
+            let again = inject(&pod, &facts, &images);
             let patch = patch_of(&again);
             prop_assert!(patch.is_some_and(Patch::is_empty), "{again:?}");
         }
     }
 
     #[test]
-    fn whatever_is_not_relays_stays_as_it_is(pod in pod(), facts in facts()) {
-        let outcome = inject(&pod, &facts);
+    fn whatever_is_not_relays_stays_as_it_is(pod in pod(), facts in facts(), images in images()) {
+        let outcome = inject(&pod, &facts, &images);
         let Some(patch) = patch_of(&outcome) else { return Ok(()) };
         let changed = applied(&pod, patch);
         let (before, after) = (containers(&pod), containers(&changed));
@@ -266,8 +298,12 @@ proptest! {
     }
 
     #[test]
-    fn a_pod_is_wrapped_with_all_that_its_containers_mount_or_not_at_all(pod in pod(), facts in facts()) {
-        let outcome = inject(&pod, &facts);
+    fn a_pod_is_wrapped_with_all_that_its_containers_mount_or_not_at_all(
+        pod in pod(),
+        facts in facts(),
+        images in images(),
+    ) {
+        let outcome = inject(&pod, &facts, &images);
         let Outcome::Wrapped { patch, .. } = &outcome else { return Ok(()) };
         let pod = applied(&pod, patch);
         let volumes: BTreeSet<_> =
@@ -279,20 +315,25 @@ proptest! {
     }
 
     #[test]
-    fn a_container_that_comes_later_is_wrapped_and_the_others_stay(pod in pod(), late in container()) {
-        let outcome = inject(&pod, &lenient());
+    fn a_container_that_comes_later_is_wrapped_and_the_others_stay(
+        pod in pod(),
+        late in container(),
+        images in images(),
+    ) {
+        let inject = |pod: &Value| inject(pod, &lenient(), &images);
+        let outcome = inject(&pod);
         let Some(patch) = patch_of(&outcome) else { return Ok(()) };
         let mut pod = applied(&pod, patch);
         let before: Vec<_> = containers(&pod).into_iter().cloned().collect();
         let list = pod.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
         list.expect("every pod has containers").push(late);
-        let outcome = inject(&pod, &lenient());
+        let outcome = inject(&pod);
         let Some(patch) = patch_of(&outcome) else { return Ok(()) };
         let changed = applied(&pod, patch);
         let after: Vec<_> = containers(&changed).into_iter().cloned().collect();
         // What could not be wrapped for its pod may be now, but what was wrapped stays.
         let wrapped = before.iter().zip(&after).filter(|(before, _)| is_wrapped(before));
-        if matches!(inject(&applied(&pod, patch), &lenient()), Outcome::Wrapped { .. }) {
+        if matches!(inject(&changed), Outcome::Wrapped { .. }) {
             for (before, after) in wrapped {
                 prop_assert_eq!(elements(before, "args"), elements(after, "args"));
             }
@@ -304,8 +345,10 @@ proptest! {
         pod in anything(),
         before in anything(),
         facts in facts(),
+        images in images(),
     ) {
-        for outcome in [inject(&pod, &facts), inject_ephemeral(&pod, &before, &facts)] {
+        drop((wanted(&pod, &facts), wanted_ephemeral(&pod, &before), unwrapped(&pod)));
+        for outcome in [inject(&pod, &facts, &images), inject_ephemeral(&pod, &before, &facts, &images)] {
             if let Some(patch) = patch_of(&outcome) {
                 // A pod without metadata cannot be patched, nor created.
                 if pod.get("metadata").is_some_and(Value::is_object) {
@@ -316,10 +359,31 @@ proptest! {
     }
 
     #[test]
-    fn a_pod_that_must_be_wrapped_is_wrapped_wholly_or_denied(pod in pod(), facts in facts()) {
-        let facts = Facts { mode: InjectionMode::Required, without_command: WithoutCommand::Deny, ..facts };
-        let outcome = inject(&pod, &facts);
+    fn a_pod_that_must_be_wrapped_is_wrapped_wholly_or_denied(
+        pod in pod(),
+        facts in facts(),
+        images in images(),
+    ) {
+        let facts = Facts { mode: InjectionMode::Required, ..facts };
+        let outcome = inject(&pod, &facts, &images);
         prop_assert!(!matches!(outcome, Outcome::Skipped { .. } | Outcome::Wrapped { skipped: Some(_), .. }), "{outcome:?}");
+        if let Some(patch) = patch_of(&outcome) {
+            let pod = applied(&pod, patch);
+            prop_assert!(unwrapped(&pod).is_empty(), "{pod}");
+        }
+    }
+
+    #[test]
+    fn only_images_that_were_asked_for_matter(pod in pod(), facts in facts(), images in images()) {
+        let wanted = wanted(&pod, &facts);
+        // Nobody looks for the sake of a pod that is not wrapped anyway.
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let known = |name: &str| wanted.contains(&name);
+        let few = images.iter().filter(|(name, _)| known(name.as_str()));
+        let few: Images = few.map(|(name, found)| (name.clone(), found.clone())).collect();
+        prop_assert_eq!(inject(&pod, &facts, &few), inject(&pod, &facts, &images));
     }
 }
 
@@ -329,7 +393,7 @@ fn a_huge_pod_is_wrapped() {
         |index: usize| json!({ "name": format!("c{index}"), "command": ["x".repeat(1000)] });
     let containers: Vec<_> = (0..2000).map(container).collect();
     let pod = json!({ "metadata": {}, "spec": { "containers": containers } });
-    let outcome = inject(&pod, &lenient());
+    let outcome = inject(&pod, &lenient(), &Images::new());
     let Outcome::Wrapped { patch, skipped: None } = &outcome else { panic!("{outcome:?}") };
     let pod = applied(&pod, patch);
     assert!(self::containers(&pod).into_iter().all(is_wrapped));

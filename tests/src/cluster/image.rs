@@ -75,6 +75,29 @@ pub fn bare(folder: &Path, name: &str, program: &Path) -> Result<PathBuf> {
     write(&root, name, &["/none"])
 }
 
+/// Writes an image with the small programs of busybox and these files, whose configuration holds `config` (`Entrypoint`,
+/// `Cmd` and so on). Returns its archive.
+///
+/// # Errors
+///
+/// If the programs are missing or the folder cannot be written.
+pub fn configured(
+    folder: &Path,
+    name: &str,
+    scripts: &[(&str, &str)],
+    config: &Value,
+) -> Result<PathBuf> {
+    let root = folder.join("configured.root");
+    fs::create_dir_all(root.join("bin"))?;
+    copy(Path::new(BUSYBOX), &root.join("bin"))?;
+    symlink("busybox", root.join("bin/sh"))?;
+    for (path, text) in scripts {
+        fs::write(root.join(path), text)?;
+        fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o755))?;
+    }
+    write_configured(&root, name, config)
+}
+
 /// Copies an archive with one image, giving that another name. Returns the copy.
 ///
 /// # Errors
@@ -118,14 +141,21 @@ fn copy(program: &Path, folder: &Path) -> Result<()> {
 
 /// Writes an image of one layer, the folder `root`, as an archive beside it.
 fn write(root: &Path, name: &str, command: &[&str]) -> Result<PathBuf> {
+    write_configured(root, name, &json!({ "Cmd": command }))
+}
+
+fn write_configured(root: &Path, name: &str, config: &Value) -> Result<PathBuf> {
     let image = root.with_extension("oci");
     fs::create_dir_all(image.join("blobs/sha256"))?;
     let layer = archive(root, &root.with_extension("layer"))?;
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let layer = add(&image, &fs::read(layer)?, "application/vnd.oci.image.layer.v1.tar")?;
+    let mut all = json!({ "Env": ["PATH=/bin"], "WorkingDir": "/" });
+    for (name, value) in config.as_object().into_iter().flatten() {
+        all[name] = value.clone();
+    }
     let config = json!({
-        "architecture": architecture, "os": "linux",
-        "config": { "Env": ["PATH=/bin"], "Cmd": command, "WorkingDir": "/" },
+        "architecture": architecture, "os": "linux", "config": all,
         "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
     });
     let config =

@@ -122,10 +122,6 @@ pub struct EntrypointInjection {
     /// How the claim is filled.
     #[serde(default)]
     pub fill: Fill,
-    /// What happens to a pod with a container that has no `command`, so that Relay cannot tell what
-    /// it would run. Without this field: `Deny` where injection is required, else `Skip`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub without_command: Option<WithoutCommand>,
 }
 
 /// Claim that holds the tools.
@@ -185,19 +181,6 @@ pub enum Fill {
     Unknown,
 }
 
-/// What happens to a pod with a container that has no `command`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-pub enum WithoutCommand {
-    /// The pod is refused.
-    Deny,
-    /// The container is left alone, with a warning and an event.
-    Skip,
-    /// A word of a later version: the pod is refused.
-    #[serde(other, skip_serializing)]
-    #[schemars(skip)]
-    Unknown,
-}
-
 /// How strictly pods are wrapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct InjectionPolicy {
@@ -237,17 +220,6 @@ impl InjectionMode {
             Self::Required | Self::Unknown => "required",
             Self::Enabled => "enabled",
         }
-    }
-}
-
-impl TenantSpec {
-    /// What happens to a pod with a container that has no command.
-    #[must_use]
-    pub fn without_command(&self) -> WithoutCommand {
-        self.entrypoint_injection.without_command.unwrap_or(match self.injection.mode {
-            InjectionMode::Required | InjectionMode::Unknown => WithoutCommand::Deny,
-            InjectionMode::Enabled => WithoutCommand::Skip,
-        })
     }
 }
 

@@ -1,14 +1,15 @@
-//! Which containers are wrapped.
+//! What is decided about one container.
 
-use std::{collections::HashSet, fmt};
+use std::fmt;
 
 use serde_json::Value;
 
 use super::{
-    EXCLUDE, Facts, INCLUDE, mounts,
-    pod::{annotations, label},
+    ENTRYPOINT, Images,
+    argv::{self, NoArgv},
+    mounts,
+    skip::{FIRST_PROCESSES, Selection},
 };
-use crate::api::v1beta1::{InjectionMode, WithoutCommand};
 
 /// One of a pod's lists of containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,46 +29,31 @@ pub(super) struct Place<'pod> {
 
 /// What is decided about a container.
 pub(super) enum Verdict {
-    Wrap,
+    /// It is wrapped, and the entrypoint gets these arguments.
+    Wrap(Vec<Value>),
+    /// It was wrapped before.
+    IsWrapped,
+    /// It is none of Relay's.
     LeaveAlone,
+    /// Its image starts what must be process 1.
+    LeaveImageAlone,
     Cannot(Obstacle),
 }
 
 /// Why a container cannot be wrapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Obstacle {
-    NoCommand,
+    /// Something is mounted at this path.
     Mounted(String),
+    /// It names neither command nor image.
+    NoImage,
+    /// Its image could not be looked up, and why.
+    NotFound(String, String),
+    /// Its image does not say what to run.
+    NoArgv(String, NoArgv),
+    /// Its image starts this program, which must be process 1.
+    FirstProcess(String, String),
 }
-
-/// Which names the pod's annotations and labels select.
-pub(super) struct Selection<'pod> {
-    included: Option<HashSet<&'pod str>>,
-    excluded: HashSet<&'pod str>,
-    /// Of the systems that made the pod.
-    infrastructure: Vec<&'static str>,
-}
-
-/// Containers that other systems add to pods of any kind; a star stands for any end. They carry
-/// other containers' traffic or secrets, and their output is not the user's.
-const INFRASTRUCTURE: [&str; 6] =
-    ["queue-proxy", "istio-*", "linkerd-*", "daprd", "vault-agent", "vault-agent-*"];
-/// Tekton's own. The stdout of `sidecar-tekton-log-results` holds results: wrapping it loses them.
-const TEKTON: (&str, [&str; 4]) = (
-    "tekton.dev/taskRun",
-    ["prepare", "place-scripts", "working-dir-initializer", "sidecar-tekton-log-results"],
-);
-/// Argo's own.
-const ARGO: (&str, [&str; 3]) = ("workflows.argoproj.io/workflow", ["init", "wait", "supervisor"]);
-/// Programs that must be process 1, which the entrypoint would be.
-const FIRST_PROCESSES: [&str; 6] = [
-    "/init",
-    "/sbin/init",
-    "/lib/systemd/systemd",
-    "/usr/lib/systemd/systemd",
-    "/usr/sbin/init",
-    "/bin/systemd",
-];
 
 impl List {
     /// Its name in a pod's spec.
@@ -93,76 +79,102 @@ impl Place<'_> {
 }
 
 impl Verdict {
-    pub(super) fn of(container: &Value, selection: &Selection<'_>) -> Self {
-        let command = command(container);
-        let is_terminal = container.get("tty").and_then(Value::as_bool) == Some(true);
-        let is_first = command.first().and_then(Value::as_str);
-        if !selection.selects(name(container))
-            || is_terminal
-            || is_first.is_some_and(|program| FIRST_PROCESSES.contains(&program))
-        {
+    pub(super) fn of(place: Place<'_>, selection: &Selection<'_>, images: &Images) -> Self {
+        let (command, args) = (words(place.container, "command"), words(place.container, "args"));
+        if !is_eligible(place.container, selection) {
             Self::LeaveAlone
-        } else if command.is_empty() {
-            Self::Cannot(Obstacle::NoCommand)
-        } else if let Some(path) = mounts::taken(container) {
+        } else if let Some(path) = mounts::taken(place.container) {
             Self::Cannot(Obstacle::Mounted(path.to_owned()))
+        } else if is_wrapped(place.container) {
+            Self::IsWrapped
+        } else if !command.is_empty() {
+            Self::Wrap(argv::of_pod(command, args))
         } else {
-            Self::Wrap
+            let looked_up = looked_up(place, args, images);
+            looked_up.unwrap_or_else(Self::Cannot)
         }
     }
 }
 
-impl Obstacle {
-    /// Whether the whole pod is refused for it.
-    pub(super) fn denies(&self, facts: &Facts) -> bool {
-        match self {
-            Self::NoCommand => facts.without_command != WithoutCommand::Skip,
-            Self::Mounted(_) => facts.mode != InjectionMode::Enabled,
-        }
+/// What the image of a container without a command makes of it.
+fn looked_up(place: Place<'_>, args: &[Value], images: &Images) -> Result<Verdict, Obstacle> {
+    let image = image(place.container).ok_or(Obstacle::NoImage)?;
+    let found = images
+        .get(image)
+        .map_or(Err("nobody has looked"), |found| found.as_ref().map_err(String::as_str));
+    let found = found.map_err(|why| Obstacle::NotFound(image.to_owned(), why.to_owned()))?;
+    let words = argv::of_image(found, args);
+    let words = words.map_err(|why| Obstacle::NoArgv(image.to_owned(), why))?;
+    let first = words.programs.into_iter().find(|program| must_be_first(program));
+    match (first, place.list) {
+        (None, _) => Ok(Verdict::Wrap(words.arguments)),
+        // Nothing of the pod can say so any more.
+        (Some(program), List::Ephemeral) => Err(Obstacle::FirstProcess(image.to_owned(), program)),
+        (Some(_), _) => Ok(Verdict::LeaveImageAlone),
     }
+}
+
+/// Whether a container is Relay's to change, as far as the pod says.
+pub(super) fn is_eligible(container: &Value, selection: &Selection<'_>) -> bool {
+    let is_terminal = container.get("tty").and_then(Value::as_bool) == Some(true);
+    let program = words(container, "command").first().and_then(Value::as_str);
+    selection.selects(name(container)) && !is_terminal && !program.is_some_and(must_be_first)
+}
+
+/// The image whose command a container runs, if it must be looked up.
+pub(super) fn wanted<'pod>(container: &'pod Value, selection: &Selection<'_>) -> Option<&'pod str> {
+    let is_wanted = is_eligible(container, selection)
+        && mounts::taken(container).is_none()
+        && words(container, "command").is_empty();
+    is_wanted.then(|| image(container))?
+}
+
+/// Whether a container runs under the entrypoint.
+pub(super) fn is_wrapped(container: &Value) -> bool {
+    words(container, "command").first().and_then(Value::as_str) == Some(ENTRYPOINT)
+}
+
+fn must_be_first(program: &str) -> bool {
+    FIRST_PROCESSES.contains(&program)
 }
 
 impl fmt::Display for Obstacle {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoCommand => formatter.write_str(
-                "no command, and Relay does not look into images: write the command, or exclude it with relay.sh/exclude-containers",
-            ),
             Self::Mounted(path) => {
-                write!(formatter, "something is mounted at {path:?}, where Relay needs to be: move it")
+                write!(
+                    formatter,
+                    "something is mounted at {path:?}, where Relay needs to be: move it"
+                )
+            }
+            Self::NoImage => {
+                formatter.write_str("neither a command nor an image: write the command")
+            }
+            Self::NotFound(image, why) => {
+                write!(
+                    formatter,
+                    "no command, and Relay cannot look into its image {image}: {why}; or write the command"
+                )
+            }
+            Self::NoArgv(image, NoArgv::Neither) => {
+                write!(
+                    formatter,
+                    "no command, and its image {image} has neither ENTRYPOINT nor CMD: write the command"
+                )
+            }
+            Self::NoArgv(image, NoArgv::TooLong) => {
+                write!(
+                    formatter,
+                    "no command, and those of its image {image} for several platforms are too long: write the command"
+                )
+            }
+            Self::FirstProcess(image, program) => {
+                write!(
+                    formatter,
+                    "its image {image} starts {program}, which must be process 1: write another command"
+                )
             }
         }
-    }
-}
-
-impl<'pod> Selection<'pod> {
-    pub(super) fn of(pod: &'pod Value) -> Self {
-        let names = |annotation: &str| {
-            let text = annotations(pod)?.get(annotation)?.as_str()?;
-            Some(text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect())
-        };
-        let mut infrastructure = INFRASTRUCTURE.to_vec();
-        if label(pod, TEKTON.0).is_some() {
-            infrastructure.extend(TEKTON.1);
-        }
-        if label(pod, ARGO.0).is_some() {
-            infrastructure.extend(ARGO.1);
-        }
-        Self {
-            included: names(INCLUDE),
-            excluded: names(EXCLUDE).unwrap_or_default(),
-            infrastructure,
-        }
-    }
-
-    fn selects(&self, name: &str) -> bool {
-        let fits = |pattern: &&str| match pattern.strip_suffix('*') {
-            Some(start) => name.starts_with(start),
-            None => name == *pattern,
-        };
-        self.included.as_ref().is_none_or(|included| included.contains(name))
-            && !self.excluded.contains(name)
-            && !self.infrastructure.iter().any(fits)
     }
 }
 
@@ -178,7 +190,12 @@ pub(super) fn name(container: &Value) -> &str {
     container.get("name").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The words of a container's command, none if the image's is used.
-pub(super) fn command(container: &Value) -> &[Value] {
-    container.get("command").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+/// A container's image, if it names one.
+fn image(container: &Value) -> Option<&str> {
+    container.get("image").and_then(Value::as_str).filter(|image| !image.is_empty())
+}
+
+/// The words of a list, none if there is no such list.
+fn words<'pod>(container: &'pod Value, list: &str) -> &'pod [Value] {
+    container.get(list).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     ENTRYPOINT, Facts,
-    container::{Place, command, name},
+    container::{Place, name},
     mounts,
     patch::Patch,
 };
@@ -30,14 +30,17 @@ const GRACE: u64 = 30;
 /// Nobody waits for longer than a day, and the entrypoint refuses what no clock can count.
 const MAX_GRACE: u64 = 24 * 60 * 60;
 
-/// Wraps a container.
-pub(super) fn container(pod: &Value, place: Place<'_>, facts: &Facts, patch: &mut Patch) {
-    let command = command(place.container);
-    if command.first().and_then(Value::as_str) != Some(ENTRYPOINT) {
-        let args = place.get("args").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let words = [json!("--")].into_iter().chain(command.iter().chain(args).cloned());
+/// Wraps a container. Without `arguments` it runs under the entrypoint already.
+pub(super) fn container(
+    pod: &Value,
+    place: Place<'_>,
+    arguments: Option<Vec<Value>>,
+    facts: &Facts,
+    patch: &mut Patch,
+) {
+    if let Some(arguments) = arguments {
         patch.add(place.path("command"), json!([ENTRYPOINT]));
-        patch.add(place.path("args"), words.collect());
+        patch.add(place.path("args"), Value::Array(arguments));
     }
     let variables = variables(pod, place.container, facts);
     patch.merge(&place.path("env"), place.get("env"), "name", variables);

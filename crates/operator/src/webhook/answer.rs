@@ -19,7 +19,7 @@ use super::{
     metrics::{Became, Metrics},
     review::{Answer, Request, Review, Subject},
 };
-use crate::injection::{Facts, Outcome, Patch, inject, inject_ephemeral};
+use crate::injection::{Facts, Images, Outcome, Patch, inject, inject_ephemeral};
 
 /// What the webhook needs to answer.
 #[derive(Clone)]
@@ -81,11 +81,12 @@ impl Reviewer {
             return Ok((request.allow(&Patch::default(), None), Became::NoTenant));
         };
         let facts = self.facts(wish);
+        let images = Images::new();
         // A bug must cost one pod, not all that come at the same time.
         let outcome = catch_unwind(AssertUnwindSafe(|| match request.subject() {
-            Subject::Pod => Some(inject(&request.object, &facts)),
+            Subject::Pod => Some(inject(&request.object, &facts, &images)),
             Subject::EphemeralContainers => {
-                Some(inject_ephemeral(&request.object, &request.old_object, &facts))
+                Some(inject_ephemeral(&request.object, &request.old_object, &facts, &images))
             }
             Subject::Other => None,
         }));
@@ -97,15 +98,15 @@ impl Reviewer {
     }
 
     fn facts(&self, wish: Wish) -> Facts {
-        let Wish { mode, without_command, tools } = wish;
+        let Wish { mode, tools } = wish;
         let (log_url, audience) = (self.log_url.to_string(), self.audience.to_string());
-        Facts { mode, without_command, tools, log_url, audience }
+        Facts { mode, tools, log_url, audience }
     }
 
     fn answer(&self, request: &Request, outcome: Outcome) -> (Answer, Became) {
         match outcome {
-            Outcome::LeftAlone(why) => {
-                (request.allow(&Patch::default(), None), Became::LeftAlone(why))
+            Outcome::LeftAlone { patch, why } => {
+                (request.allow(&patch, None), Became::LeftAlone(why))
             }
             Outcome::Wrapped { patch, skipped: None } => {
                 let became = if patch.is_empty() { Became::Unchanged } else { Became::Wrapped };

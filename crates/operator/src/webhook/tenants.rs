@@ -18,7 +18,7 @@ use kube::{
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    api::v1beta1::{ConditionKind, InjectionMode, Tenant, WithoutCommand},
+    api::v1beta1::{ConditionKind, InjectionMode, Tenant},
     injection::Tools,
 };
 
@@ -30,8 +30,6 @@ pub const TENANT_LABEL: &str = "relay.sh/tenant";
 pub struct Wish {
     /// What happens to a pod that cannot be wrapped.
     pub mode: InjectionMode,
-    /// What happens to one with a container that has no command.
-    pub without_command: WithoutCommand,
     /// What its containers mount.
     pub tools: Tools,
 }
@@ -81,7 +79,6 @@ impl Wish {
         };
         Self {
             mode: tenant.spec.injection.mode,
-            without_command: tenant.spec.without_command(),
             tools: match tools {
                 Some(tools) => Tools::Ready {
                     claim: tools.claim_name.clone(),

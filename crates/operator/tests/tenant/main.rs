@@ -69,7 +69,7 @@ async fn bad_tenants_are_refused_with_what_to_write_instead() {
         "namespaceTemplate": { "metadata": { "labels": { "a": "b" }, "annotations": { "c": "d" } } },
         "entrypointInjection": {
             "volumeClaimTemplate": { "metadata": { "labels": { "e": "f" } }, "spec": { "accessModes": ["ReadOnlyMany"], "storageClassName": "nfs" } },
-            "delivery": "PersistentVolumeClaim", "fill": "Direct", "withoutCommand": "Skip",
+            "delivery": "PersistentVolumeClaim", "fill": "Direct",
         },
         "injection": { "mode": "enabled" }, "retention": { "days": 30 },
     });
