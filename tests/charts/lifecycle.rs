@@ -180,7 +180,7 @@ impl Lab {
 
     /// What is left in the cluster of a release, by the label that all its objects have.
     fn left(&self) -> Vec<String> {
-        let kinds = "all,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,networkpolicies,poddisruptionbudgets,persistentvolumeclaims";
+        let kinds = "all,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,networkpolicies,poddisruptionbudgets,persistentvolumeclaims,validatingadmissionpolicies,validatingadmissionpolicybindings";
         let words = [
             "get",
             kinds,

@@ -61,7 +61,10 @@ fn every_object_says_where_it_belongs() {
         let kind = object["kind"].as_str().unwrap();
         let namespace = object["metadata"]["namespace"].as_str();
         match kind {
-            "ClusterRole" | "ClusterRoleBinding" => assert_eq!(namespace, None),
+            "ClusterRole"
+            | "ClusterRoleBinding"
+            | "ValidatingAdmissionPolicy"
+            | "ValidatingAdmissionPolicyBinding" => assert_eq!(namespace, None),
             _ => assert!(matches!(namespace, Some("relay-system" | "kube-system")), "{object}"),
         }
     }
