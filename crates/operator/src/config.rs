@@ -102,6 +102,9 @@ pub struct Flags {
         global = true
     )]
     drain_seconds: u64,
+    /// How long a round takes that looks for pods without Relay in all tenants' namespaces
+    #[arg(long, env = "RELAY_AUDIT_SECONDS", default_value = "300", value_name = "SECONDS", value_parser = value_parser!(u64).range(1..=86400), global = true)]
+    audit_seconds: u64,
     /// Form of the log on stderr
     #[arg(long, env = "RELAY_LOG_FORMAT", default_value = "text", global = true)]
     log_format: LogFormat,
@@ -150,6 +153,8 @@ pub struct Config {
     pub owner: Option<String>,
     /// How long the lead lasts.
     pub lease: Duration,
+    /// How long a round of the audit takes.
+    pub audit: Duration,
     /// Form of the operator's own log.
     pub log_format: LogFormat,
     /// What of it is shown.
@@ -196,6 +201,7 @@ impl Flags {
             webhook_listen: self.webhook_listen,
             owner: given(self.owner),
             lease: Duration::from_secs(self.lease_seconds),
+            audit: Duration::from_secs(self.audit_seconds),
             log_format: self.log_format,
             log: self.log,
         })))

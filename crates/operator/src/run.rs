@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    audit::{self, Auditor},
     certificates::{self, Followed, Periods},
     config::{Config, LogFormat},
     events::Events,
@@ -47,6 +48,7 @@ pub async fn run(config: Config) -> Result<()> {
     };
     let part = Part {
         metrics: Arc::new(Metrics::new(&mut registry)),
+        unwrapped: audit::Metrics::new(&mut registry),
         client: client.clone(),
         namespace: namespace.clone(),
         followed: followed.clone(),
@@ -82,6 +84,7 @@ struct Part {
     config: Config,
     followed: Followed,
     metrics: Arc<Metrics>,
+    unwrapped: audit::Metrics,
 }
 
 impl Part {
@@ -147,9 +150,10 @@ impl Part {
             _ = lead.keep() => None,
             () = stopping.cancelled() => Some(lead),
             // None of these ends by itself.
-            ((), (), ()) = async {
+            ((), (), (), ()) = async {
+                let auditor = Auditor::new(self.client.clone(), self.config.audit, self.unwrapped.clone());
                 let keep = certificates::keep(self.client.clone(), &self.namespace, &names, &periods);
-                tokio::join!(controller.run(), keep, registered)
+                tokio::join!(controller.run(), keep, registered, auditor.run())
             } => None,
         }
     }

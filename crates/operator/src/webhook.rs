@@ -20,6 +20,7 @@ use kube::Client;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use event::about;
 pub use metrics::Metrics;
 pub use register::register;
 pub use tenants::{TENANT_LABEL, Tenants, Wish};

@@ -24,33 +24,37 @@ pub(super) struct Skipped {
 }
 
 impl Skipped {
-    /// About whatever made the pod, since the pod itself may not have a name yet.
+    /// Of whatever made the pod, since the pod itself may not have a name yet.
     pub(super) fn of(pod: &Value, namespace: &str, why: &str) -> Option<Self> {
-        let owners = pod.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-        let is_controller = |owner: &&Value| owner.get("controller") == Some(&Value::Bool(true));
-        let owner = owners.and_then(|owners| owners.iter().find(is_controller));
-        let text =
-            |value: &Value, field| value.get(field).and_then(Value::as_str).map(str::to_owned);
-        let about = match owner {
-            Some(owner) => ObjectReference {
-                api_version: text(owner, "apiVersion"),
-                kind: text(owner, "kind"),
-                name: text(owner, "name"),
-                uid: text(owner, "uid"),
-                ..ObjectReference::default()
-            },
-            None => ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Pod".to_owned()),
-                name: Some(text(pod.get("metadata")?, "name")?),
-                uid: text(pod.get("metadata")?, "uid"),
-                ..ObjectReference::default()
-            },
-        };
-        let about = ObjectReference { namespace: Some(namespace.to_owned()), ..about };
+        let about = about(pod, namespace)?;
         let why = why.get(..why.floor_char_boundary(MAX_WHY)).unwrap_or(why).to_owned();
         Some(Self { about, why })
     }
+}
+
+/// Whatever made a pod; the pod itself if nothing did, and it has a name.
+pub(crate) fn about(pod: &Value, namespace: &str) -> Option<ObjectReference> {
+    let owners = pod.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let is_controller = |owner: &&Value| owner.get("controller") == Some(&Value::Bool(true));
+    let owner = owners.and_then(|owners| owners.iter().find(is_controller));
+    let text = |value: &Value, field| value.get(field).and_then(Value::as_str).map(str::to_owned);
+    let about = match owner {
+        Some(owner) => ObjectReference {
+            api_version: text(owner, "apiVersion"),
+            kind: text(owner, "kind"),
+            name: text(owner, "name"),
+            uid: text(owner, "uid"),
+            ..ObjectReference::default()
+        },
+        None => ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(text(pod.get("metadata")?, "name")?),
+            uid: text(pod.get("metadata")?, "uid"),
+            ..ObjectReference::default()
+        },
+    };
+    Some(ObjectReference { namespace: Some(namespace.to_owned()), ..about })
 }
 
 /// Writes events for as long as it is polled.

@@ -1,0 +1,204 @@
+//! Looks for pods that run without Relay, though their tenant wants them wrapped: those that were there before it, that
+//! came while nobody asked the webhook, or that others changed after it.
+//!
+//! The webhook sees only what is created. Here tenants' namespaces are listed one after another, a page of pods at a
+//! time, so that a round costs as little memory as a namespace, and a request now and then. What is found is a gauge by
+//! namespace, and an event about whatever made the pod.
+
+mod finding;
+mod told;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ApiResource, DynamicObject, ListParams},
+    core::PartialObjectMeta,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use tokio::time::{Instant, sleep};
+
+use crate::webhook::TENANT_LABEL;
+use finding::Finding;
+use told::Told;
+
+/// Pods in an answer: some megabytes of the largest.
+const PAGE: u32 = 50;
+/// Events about one namespace in a round; the gauge counts the others.
+const MAX_EVENTS: usize = 16;
+/// Pods that have ended are past help.
+const RUNNING: &str = "status.phase!=Succeeded,status.phase!=Failed";
+
+/// How many pods run without Relay.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    pods: Family<Labels, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    namespace: String,
+    tenant: String,
+}
+
+impl Metrics {
+    /// Registers the gauge; the registry gives its name a prefix.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "unwrapped_pods",
+            "Pods of a tenant's namespace with a container that should run under Relay, and does not",
+            metrics.pods.clone(),
+        );
+        metrics
+    }
+}
+
+/// What the gauge shows, until nobody looks any more: then another replica does.
+struct Shown {
+    metrics: Metrics,
+    of: BTreeMap<String, Labels>,
+}
+
+impl Shown {
+    fn set(&mut self, namespace: &str, tenant: &str, count: i64) {
+        let labels = Labels { namespace: namespace.to_owned(), tenant: tenant.to_owned() };
+        let before = self.of.remove(namespace);
+        before.filter(|before| count == 0 || *before != labels).inspect(|it| self.hide(it));
+        if count > 0 {
+            self.metrics.pods.get_or_create(&labels).set(count);
+            self.of.insert(namespace.to_owned(), labels);
+        }
+    }
+
+    /// Nothing is known of other tenants any more.
+    fn keep(&mut self, tenants: &BTreeMap<String, String>) {
+        let metrics = self.metrics.clone();
+        self.of.retain(|namespace, labels| {
+            let stays = tenants.contains_key(namespace);
+            if !stays {
+                metrics.pods.remove(labels);
+            }
+            stays
+        });
+    }
+
+    fn hide(&self, labels: &Labels) {
+        self.metrics.pods.remove(labels);
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.of.values().for_each(|labels| self.hide(labels));
+    }
+}
+
+/// Looks again and again.
+pub struct Auditor {
+    client: Client,
+    period: Duration,
+    metrics: Metrics,
+    recorder: Recorder,
+}
+
+impl Auditor {
+    /// One round takes `period`, however many namespaces there are.
+    #[must_use]
+    pub fn new(client: Client, period: Duration, metrics: Metrics) -> Self {
+        let recorder = Recorder::new(client.clone(), Reporter::from("relay-operator"));
+        Self { client, period, metrics, recorder }
+    }
+
+    /// Looks for as long as it is polled.
+    pub async fn run(&self) {
+        let mut told = Told::default();
+        let mut shown = Shown { metrics: self.metrics.clone(), of: BTreeMap::new() };
+        loop {
+            let tenants = match self.tenants().await {
+                Ok(tenants) => tenants,
+                Err(error) => {
+                    complain(&error, "failed to list the namespaces of tenants");
+                    sleep(self.period).await;
+                    continue;
+                }
+            };
+            shown.keep(&tenants);
+            let pause = self.period / u32::try_from(tenants.len().max(1)).unwrap_or(u32::MAX);
+            for (namespace, tenant) in &tenants {
+                match self.look(namespace).await {
+                    Ok((count, findings)) => {
+                        shown.set(namespace, tenant, count);
+                        self.tell(&findings, &mut told).await;
+                    }
+                    Err(error) => complain(&error, "failed to list the pods of a tenant"),
+                }
+                sleep(pause).await;
+            }
+            if tenants.is_empty() {
+                sleep(pause).await;
+            }
+        }
+    }
+
+    /// Tenants by their namespaces.
+    async fn tenants(&self) -> Result<BTreeMap<String, String>, kube::Error> {
+        let all = Api::<Namespace>::all(self.client.clone());
+        let all = all.list_metadata(&ListParams::default().labels(TENANT_LABEL)).await?;
+        let tenant = |namespace: &PartialObjectMeta<Namespace>| {
+            Some((namespace.name_any(), namespace.labels().get(TENANT_LABEL)?.clone()))
+        };
+        Ok(all.items.iter().filter_map(tenant).collect())
+    }
+
+    /// How many pods of a namespace run without Relay, and what is wrong with some of them.
+    async fn look(&self, namespace: &str) -> Result<(i64, Vec<Finding>), kube::Error> {
+        let (mut count, mut findings) = (0, Vec::new());
+        let kind = ApiResource::erase::<Pod>(&());
+        let pods = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &kind);
+        let mut page = ListParams::default().fields(RUNNING).limit(PAGE);
+        loop {
+            let listed = pods.list(&page).await?;
+            for finding in listed.items.iter().filter_map(|pod| Finding::of(pod, namespace)) {
+                count += 1;
+                if findings.len() < MAX_EVENTS {
+                    findings.push(finding);
+                }
+            }
+            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok((count, findings)),
+            }
+        }
+    }
+
+    async fn tell(&self, findings: &[Finding], told: &mut Told) {
+        for finding in findings {
+            if !told.is_news(finding, Instant::now()) {
+                continue;
+            }
+            let event = Event {
+                type_: EventType::Warning,
+                reason: "RunsWithoutRelay".to_owned(),
+                note: Some(finding.to_string()),
+                action: "Audit".to_owned(),
+                secondary: None,
+            };
+            if let Err(error) = self.recorder.publish(&event, &finding.about).await {
+                complain(&error, "failed to write an event");
+            }
+        }
+    }
+}
+
+/// The next round tries again.
+fn complain(error: &kube::Error, what: &'static str) {
+    let error = error as &dyn std::error::Error;
+    tracing::warn!(error, what, "the audit is not complete");
+}

@@ -1,0 +1,98 @@
+//! What is wrong with one pod. Pure.
+
+use std::fmt;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{ResourceExt, api::DynamicObject};
+use serde_json::Value;
+
+use crate::{injection::unwrapped, webhook::about};
+
+/// A pod that runs without Relay, wholly or in part.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Finding {
+    /// Whatever made the pod, or the pod itself.
+    pub(super) about: ObjectReference,
+    pod: String,
+    container: String,
+    others: usize,
+}
+
+impl Finding {
+    /// Nothing if the pod is as it should be, or about to go.
+    pub(super) fn of(pod: &DynamicObject, namespace: &str) -> Option<Self> {
+        if pod.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let name = pod.name_any();
+        let pod = serde_json::to_value(pod).unwrap_or(Value::Null);
+        let bare = unwrapped(&pod);
+        let container = (*bare.first()?).to_owned();
+        let about = about(&pod, namespace)?;
+        Some(Self { about, pod: name, container, others: bare.len() - 1 })
+    }
+
+    /// By what it is known again.
+    pub(super) fn key(&self) -> &str {
+        let ObjectReference { uid, name, .. } = &self.about;
+        uid.as_deref().or(name.as_deref()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pod, container, others, .. } = self;
+        write!(formatter, "pod {pod}: container {container}")?;
+        if *others > 0 {
+            write!(formatter, " and {others} more")?;
+        }
+        formatter.write_str(" without Relay, so that the cluster keeps the output: once the webhook works, delete the pod, so that it is made anew")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Finding;
+    use serde_json::{Value, json};
+
+    fn finding(pod: Value) -> Option<Finding> {
+        Finding::of(&serde_json::from_value(pod).unwrap(), "acme")
+    }
+
+    fn pod(command: &str) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "web-1", "uid": "p" },
+            "spec": { "containers": [
+                { "name": "main", "image": "app:1", "command": [command] },
+                { "name": "istio-proxy", "image": "proxy:1" },
+                { "name": "other", "image": "app:1" },
+            ] },
+        })
+    }
+
+    #[test]
+    fn a_pod_is_found_by_what_should_be_wrapped_and_is_not() {
+        let found = finding(pod("/app")).unwrap();
+        assert!(found.to_string().starts_with("pod web-1: container main and 1 more without"));
+        assert_eq!(found.key(), "p");
+        let found = finding(pod("/relay/lib/entrypoint")).unwrap();
+        assert!(found.to_string().starts_with("pod web-1: container other without"));
+        let mut out = pod("/app");
+        out["metadata"]["labels"] = json!({ "relay.sh/inject": "false" });
+        assert_eq!(finding(out), None);
+        let mut going = pod("/app");
+        going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert_eq!(finding(going), None);
+    }
+
+    #[test]
+    fn pods_of_one_owner_are_known_by_it() {
+        let mut pod = pod("/app");
+        pod["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "r", "controller": true,
+        }]);
+        let found = finding(pod).unwrap();
+        assert_eq!((found.key(), found.about.kind.as_deref()), ("r", Some("ReplicaSet")));
+        assert_eq!(found.about.namespace.as_deref(), Some("acme"));
+    }
+}
