@@ -1,6 +1,7 @@
 //! The webhook as a real API server meets it.
 
 mod another;
+mod audit;
 mod lab;
 
 use std::{
@@ -129,6 +130,11 @@ async fn what_cannot_be_wrapped_is_denied_or_passes_as_its_tenant_wants() {
 async fn a_dead_webhook_stops_pods_only_where_injection_is_required() {
     let Some(mut lab) = Lab::start().await else { return };
     lab.kill().await;
+    // A connection that is open may answer once more.
+    lab.wait_for("nobody answers any more", async |lab| {
+        lab.cluster.create(&lab.required, &pod("p"), Creation::DryRun).await.is_err()
+    })
+    .await;
     let Lab { cluster, required, enabled, nobody, .. } = &lab;
     let denied = cluster.create(required, &pod("p"), Creation::DryRun).await;
     let denied = denied.expect_err("nobody can wrap it").to_string();

@@ -55,14 +55,14 @@ fn arguments(command: &List, args: &List, found: Found) -> Result<Vec<String>, S
     }
     let pod = json!({ "metadata": { "name": "p" }, "spec": { "containers": [container] } });
     let images = Images::from([("app:1".to_owned(), Ok(found))]);
-    let patch = match inject(&pod, &facts(), &images) {
+    let changes = match inject(&pod, &facts(), &images) {
         Outcome::Wrapped { patch, skipped: None } => serde_json::to_value(patch).expect("JSON"),
         Outcome::Denied(why) => return Err(why.to_string()),
-        other => panic!("{other:?}"),
+        other => return Err(format!("{other:?}")),
     };
     let set = |field: &str| {
         let path = format!("/spec/containers/0/{field}");
-        let operations = patch.as_array().expect("a patch is a list");
+        let operations = changes.as_array().expect("a patch is a list");
         operations.iter().find(|operation| operation["path"] == path).expect("it is set")["value"]
             .clone()
     };
@@ -76,14 +76,14 @@ fn arguments(command: &List, args: &List, found: Found) -> Result<Vec<String>, S
 
 /// What the entrypoint runs on a platform.
 fn argv(arguments: &[String], platform: &str) -> Vec<String> {
-    match arguments {
-        [dashes, words @ ..] if dashes == "--" => words.to_vec(),
-        [option, json, dashes, args @ ..] if option == "--platform-argv" && dashes == "--" => {
-            let all: BTreeMap<String, Vec<String>> = serde_json::from_str(json).expect("JSON");
-            [&all[platform][..], args].concat()
-        }
-        other => panic!("{other:?}"),
-    }
+    let dashes = arguments.iter().position(|word| word == "--").expect("the pod's words follow it");
+    let (options, words) = arguments.split_at(dashes);
+    let own = options.get(1).map(|json| {
+        assert_eq!((options.len(), options[0].as_str()), (2, "--platform-argv"));
+        let mut all: BTreeMap<String, Vec<String>> = serde_json::from_str(json).expect("JSON");
+        all.remove(platform).expect("it has them for each platform")
+    });
+    [&own.unwrap_or_default()[..], &words[1..]].concat()
 }
 
 #[test]

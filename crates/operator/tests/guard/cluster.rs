@@ -95,7 +95,7 @@ impl Cluster {
                 .expect("it is taken");
         }
         let works = async {
-            let pod = pods::of(vec![json!({ "name": "main", "image": "app:1" })]);
+            let pod = pods::of(&[json!({ "name": "main", "image": "app:1" })]);
             while self.create(&pod).await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -137,6 +137,12 @@ impl Cluster {
         let created = self.pods(&self.required).create(&PostParams::default(), &pod).await;
         created.expect("it is admitted");
         name.to_owned()
+    }
+
+    /// Changes a pod.
+    pub(crate) async fn change(&self, pod: &str, patch: &Value) {
+        let (pods, how) = (self.pods(&self.required), PatchParams::default());
+        pods.patch(pod, &how, &Patch::Merge(patch)).await.expect("it can be changed");
     }
 
     /// Gives a pod an ephemeral container.

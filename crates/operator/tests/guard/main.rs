@@ -100,8 +100,15 @@ async fn ephemeral_containers_of_wrapped_pods_are_watched_too() {
     second["name"] = json!("second");
     second["command"] = json!([ENTRYPOINT]);
     cluster.debug(&wrapped, &second).await.expect("it is wrapped");
-    // What was there before is not looked at again, nor is a pod that has no place for Relay.
-    let mut left_out = pods::of(vec![container("/app")]);
+    // What was there before is not looked at again,
+    let mut known = pods::wrapped(&container("/app"));
+    known["metadata"]["annotations"] = json!({ "relay.sh/exclude-containers": "debug" });
+    let known = cluster.keep("known", &known).await;
+    cluster.debug(&known, &bare).await.expect("it is excluded");
+    cluster.change(&known, &json!({ "metadata": { "annotations": null } })).await;
+    cluster.debug(&known, &second).await.expect("another is wrapped");
+    // nor is a pod that has no place for Relay.
+    let mut left_out = pods::of(&[container("/app")]);
     left_out["metadata"]["annotations"] = json!({ "relay.sh/exclude-containers": "main" });
     let left_out = cluster.keep("left-out", &left_out).await;
     cluster.debug(&left_out, &bare).await.expect("it has none of Relay's volumes");
@@ -111,7 +118,7 @@ async fn ephemeral_containers_of_wrapped_pods_are_watched_too() {
 #[tokio::test]
 async fn where_it_is_not_required_nothing_is_refused() {
     let Some(cluster) = Cluster::start().await else { return };
-    let pod = pods::of(vec![json!({ "name": "main", "image": "app:1" })]);
+    let pod = pods::of(&[json!({ "name": "main", "image": "app:1" })]);
     for namespace in [&cluster.enabled, &cluster.nobody] {
         cluster.create_in(namespace, &pod).await.expect("it is not required");
     }
@@ -127,12 +134,12 @@ async fn the_largest_pods_are_judged_too() {
         json!({ "name": name, "image": "app:1", "command": [program] })
     };
     let mut containers: Vec<_> = (0..2048).map(|index| container(index, ENTRYPOINT)).collect();
-    cluster.create(&pods::of(containers.clone())).await.expect("all are wrapped");
+    cluster.create(&pods::of(&containers)).await.expect("all are wrapped");
     containers[2047] = container(2047, "/app");
-    let why = cluster.create(&pods::of(containers)).await.expect_err("one is not");
+    let why = cluster.create(&pods::of(&containers)).await.expect_err("one is not");
     assert!(why.contains("container container-with-a-name-of-some-length-2047 would run"), "{why}");
     let containers: Vec<_> = (0..2048).map(|index| container(index, "/app")).collect();
-    let why = cluster.create(&pods::of(containers)).await.expect_err("none is");
+    let why = cluster.create(&pods::of(&containers)).await.expect_err("none is");
     assert!(why.contains(" and 2047 more would run"), "{why}");
     cluster.end().await;
 }

@@ -10,7 +10,7 @@ use relay_operator::injection::ENTRYPOINT;
 use serde_json::{Value, json};
 
 /// A pod of these containers.
-pub(crate) fn of(containers: Vec<Value>) -> Value {
+pub(crate) fn of(containers: &[Value]) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "pod" },
         "spec": { "restartPolicy": "Never", "containers": containers },
@@ -21,7 +21,7 @@ pub(crate) fn of(containers: Vec<Value>) -> Value {
 pub(crate) fn wrapped(container: &Value) -> Value {
     let mut container = container.clone();
     container["command"] = json!([ENTRYPOINT]);
-    let mut pod = of(vec![container]);
+    let mut pod = of(&[container]);
     pod["spec"]["volumes"] = json!([{ "name": "relay-tools", "emptyDir": {} }]);
     pod
 }
@@ -115,12 +115,12 @@ pub(crate) fn any() -> impl Strategy<Value = Value> {
             for (name, (mut container, number)) in containers {
                 container["name"] = json!(name);
                 if number < 3 && !regular.is_empty() {
-                    init.push(container)
+                    init.push(container);
                 } else {
-                    regular.push(container)
+                    regular.push(container);
                 }
             }
-            let mut pod = of(regular);
+            let mut pod = of(&regular);
             if !init.is_empty() {
                 pod["spec"]["initContainers"] = json!(init);
             }
@@ -137,7 +137,7 @@ fn any_of_ten() -> impl Strategy<Value = u8> {
 
 /// Pods of which much is special, and whether they are admitted.
 pub(crate) fn special() -> Vec<(Value, bool)> {
-    let bare = || of(vec![json!({ "name": "main", "image": "app:1" })]);
+    let bare = || of(&[json!({ "name": "main", "image": "app:1" })]);
     let with = |path: &str, value: Value| {
         let mut pod = bare();
         let (parent, field) = path.rsplit_once('/').expect("a path");
