@@ -1,47 +1,15 @@
 //! Images go to a registry and come back.
 
-use std::{
-    fs::File,
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
-};
+use std::{fs::File, process::Command};
 
-use relay_tests::program::tool;
+use relay_tests::registry::Registry;
 use serde_json::Value;
 
 use crate::lab::{Copied, IMAGES, archive, image, succeed};
 
-/// A registry that keeps images in memory, on a port of loopback. It is killed when dropped.
-struct Registry {
-    child: Child,
-    host: String,
-}
-
-impl Registry {
-    fn start() -> Self {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(tool("registry")).args(["-port", "0"]);
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let said = BufReader::new(child.stderr.take().unwrap());
-        let mut lines = said.lines().map_while(Result::ok);
-        let port = lines
-            .find_map(|line| line.split_once("serving on port ").map(|(_, port)| port.to_owned()));
-        // It goes on to tell of each request, and must not wait for a reader.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, host: format!("localhost:{}", port.unwrap()) }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
 #[test]
 fn what_is_pushed_is_pulled_with_the_digest_that_it_was_made_with() {
-    let registry = Registry::start();
+    let registry = Registry::new();
     let copied = Copied::with_files();
     let images = copied.path().join("bin/images");
     std::fs::create_dir(&images).unwrap();
@@ -51,7 +19,7 @@ fn what_is_pushed_is_pulled_with_the_digest_that_it_was_made_with() {
     let mut push = copied.script("push-images");
     let pushed = succeed(
         push.arg("--dest-tls-verify=false")
-            .env("IMAGE_REGISTRY", format!("{}/relay", registry.host)),
+            .env("IMAGE_REGISTRY", format!("{}/relay", registry.host())),
     );
     let mut pushed: Vec<_> = pushed.lines().collect();
     pushed.sort_unstable();
@@ -63,7 +31,7 @@ fn what_is_pushed_is_pulled_with_the_digest_that_it_was_made_with() {
         let (by_tag, digest) = place.split_once('@').unwrap();
         assert_eq!(descriptor["digest"], digest);
         let (repository, _) = by_tag.rsplit_once(':').unwrap();
-        assert_eq!(repository, format!("{}/relay/relay-{name}", registry.host));
+        assert_eq!(repository, format!("{}/relay/relay-{name}", registry.host()));
         for reference in [by_tag, &format!("{repository}@{digest}")] {
             pull(reference, digest, &copied);
         }

@@ -9,6 +9,7 @@ pub mod lab;
 pub mod measure;
 pub mod process;
 pub mod program;
+pub mod registry;
 pub mod service;
 pub mod store;
 pub mod wait;

@@ -46,11 +46,13 @@ impl Platform {
             ("x86_64" | "x86-64" | "amd64", "v1" | "") => ("amd64", ""),
             ("x86_64" | "x86-64" | "amd64", variant) => ("amd64", variant),
             ("aarch64" | "arm64", "8" | "v8" | "v8.0" | "") => ("arm64", ""),
+            ("aarch64" | "arm64", "9" | "9.0" | "v9.0") => ("arm64", "v9"),
             ("aarch64" | "arm64", variant) => ("arm64", variant),
-            ("armhf", _) | ("arm", "" | "7" | "v7") => ("arm", "v7"),
+            ("armhf", _) | ("arm", "" | "7") => ("arm", "v7"),
             ("armel", _) | ("arm", "6") => ("arm", "v6"),
             ("arm", "5") => ("arm", "v5"),
-            ("i386" | "386", _) => ("386", ""),
+            ("arm", "8") => ("arm", "v8"),
+            ("i386", _) => ("386", ""),
             other => other,
         };
         Self { os, architecture: architecture.to_owned(), variant: variant.to_owned() }

@@ -1,0 +1,360 @@
+//! Finds out what an image runs: from the configuration, from memory, or from a registry.
+//!
+//! # Guarantees
+//!
+//! - What is found is what the registry says under the pod's own credentials, or said within the last day if it does not
+//!   answer now. What another pod may know is not told without asking.
+//! - Content is what its digest says, and is remembered for its repository alone.
+//! - An answer comes within the time that the query allows.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    config::Found,
+    descend::{Step, descend},
+    digest::Digest,
+    endpoint::{Endpoint, Net, Whose},
+    flight::Flights,
+    keychain::{Credential, Fingerprint, Keychain},
+    lru::{Bounds, Lru},
+    manifest::Content,
+    memory::{Key, Memory, Remembered, Stage},
+    metrics::{Became, Metrics},
+    name::Name,
+    platforms::Platforms,
+    registries::{Mode, Registries},
+    session::Session,
+    turns::Turns,
+    why::Why,
+};
+
+/// Content that is remembered.
+const CONTENTS: Bounds = Bounds { count: 4096, weight: 64 << 20 };
+/// Left of the time for an answer when a registry is given up on: it must be written down that it was slow.
+const REST: Duration = Duration::from_millis(200);
+
+/// Finds out what images run.
+#[derive(Clone, Debug)]
+pub struct Finder(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    registries: Registries,
+    net: Net,
+    memory: Mutex<Memory>,
+    /// By repository and digest.
+    contents: Mutex<Lru<String, Arc<Content>>>,
+    flights: Flights<(Key, Platforms), Outcome>,
+    turns: Turns,
+    metrics: Metrics,
+}
+
+/// Which image, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'pod> {
+    /// As the pod names it.
+    pub image: &'pod str,
+    /// The pod's namespace.
+    pub namespace: &'pod str,
+    /// Its pull secrets.
+    pub keychain: &'pod Keychain,
+    /// Those of them that could not be read.
+    pub unread: &'pod [String],
+    /// Where it may run.
+    pub platforms: &'pod Platforms,
+    /// When there must be an answer.
+    pub deadline: Instant,
+}
+
+/// What came of a question, and how.
+#[derive(Clone, Debug)]
+struct Outcome {
+    became: Became,
+    result: Result<Found, Why>,
+}
+
+/// A question for a registry.
+struct Job {
+    key: Key,
+    platforms: Platforms,
+    ways: Vec<Way>,
+    namespace: String,
+    unread: Vec<String>,
+    deadline: Instant,
+}
+
+/// An endpoint, and the credentials for it.
+struct Way {
+    endpoint: Endpoint,
+    credentials: Vec<Credential>,
+}
+
+impl Finder {
+    /// A finder that knows nothing but its configuration. `own` is the operator's namespace.
+    #[must_use]
+    pub fn new(registries: Registries, own: &str, metrics: Metrics) -> Self {
+        Self(Arc::new(Parts {
+            net: Net::new(registries.strangers.clone(), own.to_owned()),
+            registries,
+            memory: Mutex::new(Memory::new()),
+            contents: Mutex::new(Lru::new(CONTENTS)),
+            flights: Flights::new(),
+            turns: Turns::new(),
+            metrics,
+        }))
+    }
+
+    /// What the operator's configuration says that an image runs.
+    #[must_use]
+    pub(super) fn fixed(&self, image: &str) -> Option<Found> {
+        let name = Name::parse(image)?;
+        let config = self.0.registries.image(&name)?;
+        self.0.metrics.lookup(Became::Static, Duration::ZERO);
+        Some(Found::One(config.clone()))
+    }
+
+    /// Whether registries are asked at all.
+    pub(super) fn asks(&self) -> bool {
+        self.0.registries.mode == Mode::Ask
+    }
+
+    /// Writes down that an image was not looked up.
+    pub(super) fn refuse(&self, why: &Why) {
+        self.0.metrics.lookup(Became::of(why), Duration::ZERO);
+    }
+
+    /// What an image runs.
+    ///
+    /// # Errors
+    ///
+    /// A clause that says why that is not known, and what to do about it.
+    pub async fn find(&self, query: Query<'_>) -> Result<Found, String> {
+        let begun = Instant::now();
+        let Outcome { became, result } = self.0.find(query).await;
+        self.0.metrics.lookup(became, begun.elapsed());
+        result.map_err(|why| why.to_string())
+    }
+}
+
+impl Outcome {
+    fn failed(why: Why) -> Self {
+        Self { became: Became::of(&why), result: Err(why) }
+    }
+
+    /// Of what was looked for among what is remembered, under these circumstances.
+    fn of(became: Became, result: Result<Found, Why>) -> Self {
+        match result {
+            Ok(found) => Self { became, result: Ok(found) },
+            Err(why) => Self::failed(why),
+        }
+    }
+}
+
+impl Parts {
+    async fn find(self: &Arc<Self>, query: Query<'_>) -> Outcome {
+        let Some(name) = Name::parse(query.image) else { return Outcome::failed(Why::BadName) };
+        if let Some(config) = self.registries.image(&name) {
+            return Outcome::of(Became::Static, Ok(Found::One(config.clone())));
+        }
+        if self.registries.mode == Mode::Never {
+            return Outcome::failed(Why::NotAsked);
+        }
+        let ways = self.ways(&name, query.keychain);
+        if ways.is_empty() {
+            return Outcome::failed(Why::BadName);
+        }
+        let credentials = Fingerprint::of(ways.iter().flat_map(|way| &way.credentials));
+        let key = Key { name, credentials };
+        let remembered = self.memory().recall(&key, Instant::now());
+        if let Some(outcome) = self.known(&key, remembered, query.platforms) {
+            return outcome;
+        }
+        let registry = key.name.registry.clone();
+        let Query { namespace, platforms, deadline, unread, .. } = query;
+        let flight = (key, platforms.clone());
+        let ask = || {
+            let (key, platforms) = flight.clone();
+            let deadline = deadline.checked_sub(REST).unwrap_or(deadline);
+            let (namespace, unread) = (namespace.to_owned(), unread.to_vec());
+            let job = Job { key, platforms, ways, namespace, unread, deadline };
+            Arc::clone(self).ask(job).boxed()
+        };
+        let asked = timeout_at(deadline, self.flights.join(&flight, ask)).await;
+        asked.unwrap_or_else(|_| Outcome::failed(Why::Slow { registry }))
+    }
+
+    /// Where to ask, and with which credentials.
+    fn ways(&self, name: &Name, keychain: &Keychain) -> Vec<Way> {
+        let way = |endpoint: Endpoint| {
+            let credentials = match endpoint.credentials {
+                Whose::Registry => keychain.matching(name),
+                Whose::Endpoint => {
+                    let repository = format!("{}{}", endpoint.prefix, name.repository);
+                    keychain.matching_place(&endpoint.host(), &repository)
+                }
+            };
+            Way { endpoint, credentials }
+        };
+        self.registries.endpoints(&name.registry).into_iter().map(way).collect()
+    }
+
+    /// The answer, if it is known without asking.
+    fn known(&self, key: &Key, remembered: Remembered, platforms: &Platforms) -> Option<Outcome> {
+        let (became, digest) = match remembered {
+            Remembered::Fresh(digest) => (Became::Remembered, digest),
+            Remembered::Stale(digest) => (Became::Stale, digest),
+            Remembered::Failed(why) => return Some(Outcome::failed(why)),
+            Remembered::Nothing => return None,
+        };
+        let mut held = HashMap::new();
+        let result = self.recall(&key.name, &digest, platforms, &mut held).ok()?;
+        Some(Outcome::of(became, result))
+    }
+
+    /// Goes down as far as content is remembered; what is missing is the error.
+    fn recall(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        platforms: &Platforms,
+        held: &mut HashMap<Digest, Arc<Content>>,
+    ) -> Result<Result<Found, Why>, Digest> {
+        let wrong = |because: &str| Why::Wrong {
+            registry: name.registry.clone(),
+            because: because.to_owned(),
+        };
+        loop {
+            let step =
+                descend(digest, platforms, |digest| held.get(digest).map(Arc::as_ref), wrong);
+            let missing = match step {
+                Step::Done(result) => return Ok(result),
+                Step::Get(missing) => missing,
+            };
+            let content =
+                self.contents().get(&place(name, &missing)).map(|content| Arc::clone(content));
+            match content {
+                Some(content) => drop(held.insert(missing, content)),
+                None => return Err(missing),
+            }
+        }
+    }
+
+    /// Asks a registry, and remembers what it says.
+    async fn ask(self: Arc<Self>, job: Job) -> Outcome {
+        let Job { key, platforms, deadline, .. } = &job;
+        let turn = timeout_at(*deadline, self.turns.take(&job.namespace)).await;
+        // A turn that comes when the time is over is none.
+        let _turn = match turn {
+            Ok(turn) if Instant::now() < *deadline => turn,
+            _ => return Outcome::failed(Why::Crowded),
+        };
+        // Another may have asked while this one waited.
+        let remembered = self.memory().recall(key, Instant::now());
+        if let Some(outcome) = self.known(key, remembered, platforms) {
+            return outcome;
+        }
+        let slow = || Why::Slow { registry: key.name.registry.clone() };
+        let asked = timeout_at(*deadline, self.resolve(&job)).await;
+        let (digest, mut session) = match asked.unwrap_or_else(|_| Err(slow())) {
+            Ok(resolved) => resolved,
+            Err(why) => {
+                let counts = self.memory().fail(key, why.clone(), Stage::Name, Instant::now());
+                let known = self.known(key, counts, platforms);
+                return known.unwrap_or_else(|| Outcome::failed(why));
+            }
+        };
+        self.memory().learn(key, digest.clone(), Instant::now());
+        let content = self.gather(&job, &digest, &mut session);
+        let content = timeout_at(*deadline, content).await;
+        let result = content.unwrap_or_else(|_| Err(slow()));
+        if let Err(why) = &result {
+            // What the digest stands for will not change, but it may come another time.
+            drop(self.memory().fail(key, why.clone(), Stage::Content, Instant::now()));
+        }
+        Outcome::of(Became::Asked, result)
+    }
+
+    /// What the name stands for, by the first endpoint and credential that are told.
+    async fn resolve<'job>(&'job self, job: &'job Job) -> Result<(Digest, Session<'job>), Why> {
+        let mut worst = None;
+        let mut tried = 0;
+        for Way { endpoint, credentials } in &job.ways {
+            for credential in credentials.iter().map(Some).chain([None]) {
+                tried += usize::from(credential.is_some());
+                let repository = &job.key.name.repository;
+                let mut session = Session::new(&self.net, endpoint, repository, credential);
+                let why = match session.digest(&job.key.name.at).await {
+                    Ok(digest) => return Ok((digest, session)),
+                    Err(why) => why,
+                };
+                let is_gone = matches!(why, Why::Unreachable { .. } | Why::Forbidden { .. });
+                worst = Some(worse(worst, why));
+                if is_gone {
+                    break;
+                }
+            }
+        }
+        let worst = worst.unwrap_or(Why::BadName);
+        Err(match worst {
+            Why::Refused { registry, .. } => {
+                Why::Refused { registry, credentials: tried, unread: job.unread.clone() }
+            }
+            other => other,
+        })
+    }
+
+    /// Gets what is missing until it is known what the image runs.
+    async fn gather(
+        &self,
+        job: &Job,
+        digest: &Digest,
+        session: &mut Session<'_>,
+    ) -> Result<Found, Why> {
+        let mut held = HashMap::new();
+        loop {
+            let name = &job.key.name;
+            let missing = match self.recall(name, digest, &job.platforms, &mut held) {
+                Ok(result) => return result,
+                Err(missing) => missing,
+            };
+            let content = Arc::new(session.content(&missing).await?);
+            let weight = content.weight() + name.place().len() + missing.as_str().len();
+            self.contents().put(place(name, &missing), Arc::clone(&content), weight);
+            held.insert(missing, content);
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn contents(&self) -> MutexGuard<'_, Lru<String, Arc<Content>>> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Content of a repository. Whoever may read one repository learns nothing about another that has the same.
+fn place(name: &Name, digest: &Digest) -> String {
+    format!("{}@{digest}", name.place())
+}
+
+/// The one of two failures that says more: that it may pass, then that something is wrong, then that there is no such image.
+fn worse(one: Option<Why>, another: Why) -> Why {
+    let rank = |why: &Why| match why {
+        Why::Refused { .. } => 0,
+        Why::Missing { .. } => 1,
+        why if why.is_passing() => 3,
+        _ => 2,
+    };
+    match one {
+        Some(one) if rank(&one) >= rank(&another) => one,
+        _ => another,
+    }
+}

@@ -1,0 +1,72 @@
+//! How much is looked up at the same time.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Questions of all namespaces. Each may hold an answer of 128 KiB, and a few more than that.
+const ALL: usize = 64;
+/// Questions of one namespace, so that what one tenant waits for does not keep the others waiting.
+const EACH: usize = 12;
+
+/// Who may ask.
+#[derive(Debug)]
+pub(super) struct Turns {
+    all: Arc<Semaphore>,
+    each: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+/// A turn, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _all: Option<OwnedSemaphorePermit>,
+    _each: Option<OwnedSemaphorePermit>,
+}
+
+impl Turns {
+    pub(super) fn new() -> Self {
+        Self { all: Arc::new(Semaphore::new(ALL)), each: Mutex::default() }
+    }
+
+    /// Waits for a turn of this namespace.
+    pub(super) async fn take(&self, namespace: &str) -> Turn {
+        // They are never closed.
+        let each = self.each(namespace).acquire_owned().await.ok();
+        let all = Arc::clone(&self.all).acquire_owned().await.ok();
+        Turn { _all: all, _each: each }
+    }
+
+    fn each(&self, namespace: &str) -> Arc<Semaphore> {
+        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turns) = each.get(namespace) {
+            return Arc::clone(turns);
+        }
+        each.retain(|_, turns| Arc::strong_count(turns) > 1);
+        let turns = Arc::new(Semaphore::new(EACH));
+        each.insert(namespace.to_owned(), Arc::clone(&turns));
+        turns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EACH, Turns};
+    use futures_util::FutureExt;
+
+    #[test]
+    fn one_namespace_does_not_take_the_turns_of_another() {
+        let turns = Turns::new();
+        let mut taken: Vec<_> =
+            (0..EACH).map(|_| turns.take("greedy").now_or_never().unwrap()).collect();
+        assert!(turns.take("greedy").now_or_never().is_none());
+        assert!(turns.take("modest").now_or_never().is_some());
+        taken.pop();
+        assert!(turns.take("greedy").now_or_never().is_some());
+        drop(taken);
+        assert!(turns.take("other").now_or_never().is_some());
+        assert_eq!(turns.each.lock().unwrap().len(), 1, "nobody else has a turn");
+    }
+}
