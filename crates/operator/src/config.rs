@@ -21,6 +21,15 @@ pub struct Flags {
     /// Image with the tools; a new one is rolled out to all tenants. Name a digest, or a new tag
     #[arg(long, env = "RELAY_TOOLS_IMAGE", value_name = "IMAGE", global = true)]
     tools_image: Option<String>,
+    /// Secrets in tenants' namespaces with which that image is pulled there, separated by commas
+    #[arg(
+        long,
+        env = "RELAY_TOOLS_PULL_SECRETS",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        global = true
+    )]
+    tools_pull_secrets: Vec<String>,
     /// The operator's own namespace [default: that of its service account or kubeconfig]
     #[arg(long, env = "RELAY_NAMESPACE", value_name = "NAME", global = true)]
     namespace: Option<String>,
@@ -81,7 +90,7 @@ pub struct Flags {
         global = true
     )]
     grace_seconds: u64,
-    /// How long a claim may be pending until the tenant says so
+    /// How long a claim may be pending, or an image volume awaited, until another way is taken or the tenant says so
     #[arg(
         long,
         env = "RELAY_CLAIM_SECONDS",
@@ -134,6 +143,7 @@ pub enum Request {
 #[derive(Clone, Debug)]
 pub struct Config {
     tools_image: String,
+    pull_secrets: Vec<String>,
     namespace: Option<String>,
     log_url: Option<String>,
     audience: String,
@@ -188,6 +198,7 @@ impl Flags {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         Ok(Request::Run(Box::new(Config {
             tools_image: given(self.tools_image).ok_or(NoToolsImage)?,
+            pull_secrets: self.tools_pull_secrets.into_iter().filter(|it| !it.is_empty()).collect(),
             namespace: given(self.namespace),
             log_url: given(self.log_url),
             audience: self.audience,
@@ -220,6 +231,7 @@ impl Config {
     pub fn tenants(&self, namespace: &str) -> tenant::Settings {
         tenant::Settings {
             tools_image: self.tools_image.clone(),
+            pull_secrets: self.pull_secrets.clone(),
             namespace: namespace.to_owned(),
             grace: self.grace,
             claim_patience: self.claim_patience,
@@ -233,6 +245,7 @@ impl Config {
         webhook::Settings {
             log_url: self.log_url.clone().unwrap_or_else(service),
             audience: self.audience.clone(),
+            pull_secrets: self.pull_secrets.clone(),
             drain: self.drain,
         }
     }

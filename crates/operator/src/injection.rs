@@ -21,6 +21,7 @@
 
 mod argv;
 mod container;
+mod install;
 mod mounts;
 mod names;
 mod patch;
@@ -41,6 +42,7 @@ use crate::{api::v1beta1::InjectionMode, image::config::Found};
 
 pub use patch::Patch;
 pub use pod::LeftAlone;
+pub use volumes::Source;
 pub use wrap::VARIABLES;
 
 use container::List;
@@ -83,12 +85,14 @@ pub struct Facts {
 /// What wrapped containers mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tools {
-    /// A claim that holds the entrypoint.
+    /// They are there.
     Ready {
-        /// Its name.
-        claim: String,
+        /// Where containers have them from.
+        source: Source,
         /// Which tools these are.
         generation: String,
+        /// Secrets of the namespace with which their image is pulled.
+        pull_secrets: Vec<String>,
     },
     /// Nothing yet.
     NotReady {

@@ -49,7 +49,7 @@ impl WriteLabel {
             Step::DeleteNamespace(_) => "namespace_deletion",
             Step::WriteAuthorities => "authorities",
             Step::DeleteAuthorities => "authorities_deletion",
-            Step::CreateClaim => "claim",
+            Step::CreateClaim | Step::CreateSource | Step::SealSource => "claim",
             Step::RetireClaim(_) => "claim_deletion",
             Step::Install | Step::Verify => "job",
             Step::DeleteJob(_) => "job_deletion",

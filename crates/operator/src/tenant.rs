@@ -1,6 +1,6 @@
 //! Gives each tenant its namespace and the tools: observe, plan (pure), apply, status.
 //!
-//! Ten watches keep an index of what the cluster holds (`watch`, `reduce`, `mirror`, `index`), so that a
+//! Eleven watches keep an index of what the cluster holds (`watch`, `reduce`, `mirror`, `index`), so that a
 //! plan costs no request. `plan` decides, `objects` says how things look, `apply` writes, and the status is
 //! written last and only if it changed. There is no state but the cluster: whoever leads next goes on.
 
@@ -49,11 +49,14 @@ const TRIGGERS: usize = 1024;
 pub struct Settings {
     /// Image that holds the tools.
     pub tools_image: String,
+    /// Secrets of tenants' namespaces with which it is pulled there.
+    pub pull_secrets: Vec<String>,
     /// The operator's own namespace.
     pub namespace: String,
     /// How long tools stay after the last pod that mounted them.
     pub grace: Duration,
-    /// How long a claim may be pending before somebody should look.
+    /// How long a claim may be pending, or an image volume awaited, before another way is taken, or somebody
+    /// should look.
     pub claim_patience: Duration,
 }
 

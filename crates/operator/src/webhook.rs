@@ -38,6 +38,8 @@ pub struct Settings {
     pub log_url: String,
     /// Whom tokens are for.
     pub audience: String,
+    /// Secrets with which the tools image is pulled in all tenants' namespaces.
+    pub pull_secrets: Vec<String>,
     /// How long it serves on after it said that it is not ready: until nobody sends it anything.
     pub drain: Duration,
 }
@@ -96,14 +98,15 @@ impl Webhook {
         listener: TcpListener,
         stopping: CancellationToken,
     ) -> Result<(), rustls::Error> {
-        let Self { client, settings: Settings { log_url, audience, drain }, metrics, readiness } =
-            self;
+        let Self { client, settings, metrics, readiness } = self;
+        let Settings { log_url, audience, pull_secrets, drain } = settings;
         let (sender, skipped) = mpsc::channel(event::QUEUE);
         let tenants = Arc::clone(&readiness.tenants);
         let reviewer = Reviewer {
             tenants: Arc::clone(&tenants),
             log_url: log_url.into(),
             audience: audience.into(),
+            pull_secrets: pull_secrets.into(),
             metrics: metrics.clone(),
             skipped: sender,
         };

@@ -14,7 +14,8 @@ use relay_operator::{
     api::v1beta1::InjectionMode,
     image::config::{Found, ImageConfig, Platform},
     injection::{
-        Facts, Images, Outcome, Patch, Tools, inject, inject_ephemeral, wanted, wanted_ephemeral,
+        Facts, Images, Outcome, Patch, Source, Tools, inject, inject_ephemeral, wanted,
+        wanted_ephemeral,
     },
 };
 use relay_tests::program::workspace;
@@ -151,6 +152,10 @@ fn image_of(given: &Value) -> Result<Found, String> {
 
 fn facts(given: &Value) -> Facts {
     let text = |name: &str, default: &str| given[name].as_str().unwrap_or(default).to_owned();
+    let names = |name: &str| {
+        let names = given[name].as_array().into_iter().flatten();
+        names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    };
     let mode = match given["mode"].as_str() {
         Some("enabled") => InjectionMode::Enabled,
         _ => InjectionMode::Required,
@@ -160,8 +165,13 @@ fn facts(given: &Value) -> Facts {
         tools: match given["notReady"].as_str() {
             Some(why) => Tools::NotReady { why: why.to_owned() },
             None => Tools::Ready {
-                claim: text("claim", "relay-tools-0a1b2c3d"),
+                source: match (given["imageVolume"].as_str(), given["initContainer"].as_str()) {
+                    (Some(image), _) => Source::Image(image.to_owned()),
+                    (_, Some(image)) => Source::InitContainer(image.to_owned()),
+                    (None, None) => Source::Claim(text("claim", "relay-tools-0a1b2c3d")),
+                },
                 generation: text("generation", "0a1b2c3d"),
+                pull_secrets: names("pullSecrets"),
             },
         },
         log_url: "https://relay-log-service.relay-system.svc:8443".to_owned(),

@@ -7,8 +7,8 @@ use relay_operator::{
     api::v1beta1::InjectionMode,
     image::config::{Found, ImageConfig, Platform},
     injection::{
-        ENTRYPOINT, Facts, Images, Outcome, Patch, Tools, VARIABLES, inject, inject_ephemeral,
-        unwrapped, wanted, wanted_ephemeral,
+        ENTRYPOINT, Facts, Images, Outcome, Patch, Source, Tools, VARIABLES, inject,
+        inject_ephemeral, unwrapped, wanted, wanted_ephemeral,
     },
 };
 use serde_json::{Map, Value, json};
@@ -22,19 +22,35 @@ fn facts() -> impl Strategy<Value = Facts> {
         tools: if ready == 0 {
             Tools::NotReady { why: "the Job runs".to_owned() }
         } else {
-            let generation = "0a1b2c3d".to_owned();
-            Tools::Ready { claim: format!("relay-tools-{generation}"), generation }
+            tools(ready)
         },
         log_url: "https://relay-log-service.relay-system.svc:8443".to_owned(),
         audience: "relay".to_owned(),
     })
 }
 
+/// Tools that reach pods in one way or the other.
+fn tools(number: u8) -> Tools {
+    let generation = "0a1b2c3d".to_owned();
+    let image = "dev.local/tools:1".to_owned();
+    let source = match number % 3 {
+        0 => Source::Claim(format!("relay-tools-{generation}")),
+        1 => Source::Image(image),
+        _ => Source::InitContainer(image),
+    };
+    let pull_secrets = if number > 5 { vec!["a".to_owned(), "b".to_owned()] } else { vec![] };
+    Tools::Ready { source, generation, pull_secrets }
+}
+
 /// Facts of a tenant whose pods are wrapped as far as possible.
 fn lenient() -> Facts {
     Facts {
         mode: InjectionMode::Enabled,
-        tools: Tools::Ready { claim: "relay-tools-1".to_owned(), generation: "1".to_owned() },
+        tools: Tools::Ready {
+            source: Source::Claim("relay-tools-1".to_owned()),
+            generation: "1".to_owned(),
+            pull_secrets: vec![],
+        },
         log_url: "https://logs:8443".to_owned(),
         audience: "relay".to_owned(),
     }
@@ -224,9 +240,11 @@ fn patch_of(outcome: &Outcome) -> Option<&Patch> {
     }
 }
 
+/// The pod's own containers.
 fn containers(pod: &Value) -> Vec<&Value> {
     let lists = ["/spec/initContainers", "/spec/containers"];
-    lists.iter().filter_map(|list| pod.pointer(list)?.as_array()).flatten().collect()
+    let all = lists.iter().filter_map(|list| pod.pointer(list)?.as_array()).flatten();
+    all.filter(|container| container["name"] != "relay-tools").collect()
 }
 
 fn elements<'value>(value: &'value Value, field: &str) -> Vec<&'value Value> {
@@ -312,6 +330,9 @@ proptest! {
         let wrapped: Vec<_> = containers(&pod).into_iter().filter(|container| is_wrapped(container)).collect();
         prop_assert!(!wrapped.is_empty());
         prop_assert_eq!(&pod["metadata"]["annotations"]["relay.sh/injected"], "0a1b2c3d");
+        let first = pod.pointer("/spec/initContainers/0/name").and_then(Value::as_str);
+        let copies = matches!(facts.tools, Tools::Ready { source: Source::InitContainer(_), .. });
+        prop_assert_eq!(copies, first == Some("relay-tools"), "what others need comes first: {}", pod);
     }
 
     #[test]

@@ -17,7 +17,10 @@ use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use status::{ConditionKind, PreviousTools, TenantStatus, ToolsStatus};
+pub use status::{
+    ConditionKind, DeliveryStatus, PassedOver, PreviousTools, TenantStatus, ToolsDelivery,
+    ToolsStatus,
+};
 
 /// What a tenant should have.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -41,6 +44,13 @@ pub use status::{ConditionKind, PreviousTools, TenantStatus, ToolsStatus};
         type_ = "string",
         json_path = ".status.tools.generation",
         description = "Generation of the tools that new pods mount"
+    ),
+    printcolumn(
+        name = "Delivery",
+        type_ = "string",
+        json_path = ".status.tools.delivery",
+        description = "How they reach pods",
+        priority = 1
     ),
     printcolumn(
         name = "Image",
@@ -122,6 +132,11 @@ pub struct EntrypointInjection {
     /// How the claim is filled.
     #[serde(default)]
     pub fill: Fill,
+    /// Secrets of the tenant's namespace with which the tools image is pulled there, besides those that
+    /// the operator names. Who makes the tenant puts them there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub image_pull_secrets: Vec<PullSecret>,
 }
 
 /// Claim that holds the tools.
@@ -148,18 +163,27 @@ pub struct ClaimMetadata {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// A Secret with which an image is pulled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct PullSecret {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
 /// How the tools reach a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Delivery {
-    /// The claim. Where the storage cannot provide it the tenant says so; other ways are not there
-    /// yet.
+    /// A claim of the default storage class; where that cannot provide one, the tools image as a volume;
+    /// where nodes cannot mount it, an init container. The status says which, and why. A claim whose
+    /// template the tenant has is never replaced.
     #[default]
     Auto,
     /// A claim that all pods of the tenant mount.
     PersistentVolumeClaim,
-    /// The tools image, mounted as a volume. Not there yet.
+    /// The tools image, mounted as a volume.
     ImageVolume,
-    /// An init container that copies the tools. Not there yet.
+    /// An init container that copies the tools.
     InitContainer,
     /// A word of a later version.
     #[serde(other, skip_serializing)]
@@ -173,7 +197,7 @@ pub enum Fill {
     /// A Job mounts the claim itself and writes.
     #[default]
     Direct,
-    /// A Job writes another claim, of which this one is a clone. Not there yet.
+    /// A Job writes another claim, `ReadWriteOnce`, of which this one is a clone.
     Clone,
     /// A word of a later version.
     #[serde(other, skip_serializing)]

@@ -19,8 +19,9 @@ use super::{
     index::Index,
     names::{self, FIELD_MANAGER},
     objects::{self, Task},
-    plan::{Step, Target, Wanted},
+    plan::{Refusal, Step, Target, Wanted},
     reduce,
+    seen::Content,
 };
 use crate::{
     api::v1beta1::{ConditionKind, Tenant, TenantStatus},
@@ -71,14 +72,6 @@ pub enum ApplyError {
     Late(&'static str),
 }
 
-/// What a person should know about a step that was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) kind: ConditionKind,
-    pub(super) reason: &'static str,
-    pub(super) message: String,
-}
-
 /// A write that lost to another one: what is there now is news that comes by itself.
 pub(super) fn is_conflict(error: &ApplyError) -> bool {
     matches!(error, ApplyError::Kube { source: kube::Error::Api(status), .. } if status.code == 409)
@@ -90,20 +83,22 @@ pub(super) fn refusal(wanted: &Wanted<'_>, step: &Step, error: &ApplyError) -> O
     let status = match error {
         ApplyError::Taken(_) => {
             let (label, tenant) = (names::TENANT, wanted.name());
-            let message = format!(
-                "namespace {name} exists and was not made for this tenant: to give it to the tenant, kubectl label namespace {name} {label}={tenant}; or create the tenant with another name in spec.namespaceTemplate.metadata.name"
+            let why = format!("namespace {name} exists and was not made for this tenant");
+            let remedy = format!(
+                "to give it to the tenant, kubectl label namespace {name} {label}={tenant}; or create the tenant with another name in spec.namespaceTemplate.metadata.name"
             );
             return Some(Refusal {
                 kind: ConditionKind::NamespaceReady,
                 reason: "NamespaceTaken",
-                message,
+                why,
+                remedy,
             });
         }
         ApplyError::Kube { source: kube::Error::Api(status), .. } => status,
         _ => return None,
     };
     let is_final = matches!(status.code, 400 | 403 | 404 | 413 | 422);
-    let (kind, reason, remedy) = match step {
+    let (kind, reason, what, remedy) = match step {
         Step::CreateNamespace
         | Step::LabelNamespace
         | Step::ReleaseNamespace
@@ -112,22 +107,25 @@ pub(super) fn refusal(wanted: &Wanted<'_>, step: &Step, error: &ApplyError) -> O
         | Step::DeleteAuthorities => (
             ConditionKind::NamespaceReady,
             "NamespaceRefused",
+            "what belongs to the namespace",
             "change spec.namespaceTemplate, or give the operator that right",
         ),
-        Step::CreateClaim => (
+        Step::CreateClaim | Step::CreateSource | Step::SealSource => (
             ConditionKind::ToolsReady,
             "ClaimRefused",
+            "the claim",
             "change spec.entrypointInjection.volumeClaimTemplate, or what forbids the claim in the namespace, such as a quota",
         ),
         Step::Install | Step::Verify => (
             ConditionKind::ToolsReady,
             "JobRefused",
+            "the Job",
             "change what forbids the Job in the namespace, such as a quota or a policy",
         ),
         Step::RetireClaim(_) | Step::DeleteJob(_) | Step::Own | Step::Disown => return None,
     };
-    let message = format!("the API server refused it ({}): {remedy}", status.message);
-    is_final.then_some(Refusal { kind, reason, message })
+    let why = format!("the API server refused {what} ({})", status.message);
+    is_final.then(|| Refusal { kind, reason, why, remedy: remedy.to_owned() })
 }
 
 fn force() -> PatchParams {
@@ -199,13 +197,9 @@ impl Writer {
                 Ok(())
             }
             Step::DeleteAuthorities => self.delete_authorities(&name).await,
-            Step::CreateClaim => {
-                let api = self.within::<PersistentVolumeClaim>(&name);
-                let claim =
-                    self.patch(label, "create the claim", api, objects::claim(wanted)).await?;
-                self.index.wrote(|all| &mut all.claims, &claim, |it| Some(reduce::claim(it)));
-                Ok(())
-            }
+            Step::CreateClaim => self.claim(&name, objects::claim(wanted)).await,
+            Step::CreateSource => self.claim(&name, objects::source(wanted, Content::Open)).await,
+            Step::SealSource => self.claim(&name, objects::source(wanted, Content::Filled)).await,
             Step::Install => self.job(wanted, Task::Install).await,
             Step::Verify => self.job(wanted, Task::Verify).await,
             Step::RetireClaim(target) => self.retire(wanted, target).await,
@@ -213,6 +207,14 @@ impl Writer {
                 self.delete(label, "delete a Job", self.within::<Job>(&name), target).await
             }
         }
+    }
+
+    async fn claim(&self, namespace: &str, object: Value) -> Result<(), ApplyError> {
+        let api = self.within::<PersistentVolumeClaim>(namespace);
+        let label = WriteLabel::of(&Step::CreateClaim);
+        let claim = self.patch(label, "create the claim", api, object).await?;
+        self.index.wrote(|all| &mut all.claims, &claim, |it| Some(reduce::claim(it)));
+        Ok(())
     }
 
     async fn job(&self, wanted: &Wanted<'_>, task: Task) -> Result<(), ApplyError> {

@@ -11,11 +11,11 @@ use tokio::sync::watch;
 use super::{
     mirror::Mirror,
     reduce::Warning,
-    seen::{Claim, Job, JobPod, Namespace, Observed, StorageClass, Webhook},
+    seen::{Claim, Job, JobPod, Namespace, Node, Nodes, Observed, StorageClass, Webhook},
 };
 
 /// Kinds of objects that are watched.
-const KINDS: usize = 10;
+const KINDS: usize = 11;
 
 /// What the cluster holds for all tenants.
 ///
@@ -39,6 +39,7 @@ pub(super) struct Mirrors {
     pub(super) jobs: Mirror<Job>,
     pub(super) pods: Mirror<JobPod>,
     pub(super) classes: Mirror<StorageClass>,
+    pub(super) nodes: Mirror<Node>,
     pub(super) webhooks: Mirror<Webhook>,
     pub(super) claim_warnings: Mirror<Warning>,
     pub(super) job_warnings: Mirror<Warning>,
@@ -107,6 +108,7 @@ impl Index {
             mounts,
             authorities: first(&mirrors.authorities, namespace),
             classes: all(&mirrors.classes, ""),
+            nodes: nodes(&mirrors.nodes),
             webhook: first(&mirrors.webhooks, "").unwrap_or_default(),
         }
     }
@@ -114,6 +116,15 @@ impl Index {
 
 fn all<Seen: Clone + PartialEq>(mirror: &Mirror<Seen>, namespace: &str) -> BTreeMap<String, Seen> {
     mirror.of(namespace).cloned().unwrap_or_default()
+}
+
+/// What is said of all nodes.
+fn nodes(mirror: &Mirror<Node>) -> Nodes {
+    let nodes = || mirror.of("").into_iter().flat_map(BTreeMap::values);
+    Nodes {
+        architectures: nodes().map(|node| node.architecture.clone()).collect(),
+        without_image_volumes: nodes().find_map(|node| node.without_image_volumes.clone()),
+    }
 }
 
 /// The only object of a kind that is watched by its name.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use crate::api::v1beta1::VolumeClaimTemplate;
+use crate::api::v1beta1::{Fill, VolumeClaimTemplate};
 
 /// Who writes, in the API server's books.
 pub const FIELD_MANAGER: &str = "relay-operator";
@@ -21,8 +21,11 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Annotation on a namespace that Relay made: uid of the tenant that it was made for. Whoever removes it
 /// keeps the namespace when the tenant goes.
 pub const CREATED_FOR: &str = "relay.sh/created-for";
-/// Annotation on a namespace: hash of the labels and annotations that were applied.
+/// Annotation on a namespace: hash of the labels and annotations that were applied. On a Job: hash of what it
+/// runs.
 pub const APPLIED: &str = "relay.sh/applied";
+/// Annotation on a claim of which others are clones: its Job has written all.
+pub const FILLED: &str = "relay.sh/filled";
 /// Keeps a tenant until all that Relay made for it is gone.
 pub const FINALIZER: &str = "relay.sh/tenant";
 
@@ -31,16 +34,41 @@ const FORMAT: u32 = 1;
 /// 40 bits: a tenant has a handful of generations.
 const HASH_BYTES: usize = 5;
 
+/// How the names of claims begin of which others are clones.
+const SOURCE_PREFIX: &str = "relay-source-";
+
+/// Whether a claim is there only to be cloned. Pods never mount it.
+#[must_use]
+pub fn is_source(claim: &str) -> bool {
+    claim.starts_with(SOURCE_PREFIX)
+}
+
+/// A way to pods, with all that makes it another generation.
+#[derive(Clone, Copy, Debug)]
+pub enum Way<'run> {
+    /// A claim like this, filled like this.
+    Claim(Fill, &'run VolumeClaimTemplate),
+    /// The image as a volume.
+    Image,
+    /// An init container.
+    InitContainer,
+}
+
 /// A generation of the tools: never changed once it is there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(String);
 
 impl Generation {
-    /// The generation of an image in a claim. Image references are compared as text: a tag that
-    /// moves is the same generation, so name a digest, or a new tag.
+    /// The generation of an image that reaches pods in some way. Image references are compared as text: a tag
+    /// that moves is the same generation, so name a digest, or a new tag.
     #[must_use]
-    pub fn of(image: &str, claim: &VolumeClaimTemplate) -> Self {
-        Self(hash(&(FORMAT, image, claim)))
+    pub fn of(image: &str, way: &Way<'_>) -> Self {
+        Self(match way {
+            Way::Claim(Fill::Clone, claim) => hash(&(FORMAT, image, claim, "Clone")),
+            Way::Claim(_, claim) => hash(&(FORMAT, image, claim)),
+            Way::Image => hash(&(FORMAT, image, "ImageVolume")),
+            Way::InitContainer => hash(&(FORMAT, image, "InitContainer")),
+        })
     }
 
     /// Its text.
@@ -53,6 +81,12 @@ impl Generation {
     #[must_use]
     pub fn claim(&self) -> String {
         format!("relay-tools-{}", self.0)
+    }
+
+    /// The claim that a Job writes, if the one that pods mount is a clone of it.
+    #[must_use]
+    pub fn source(&self) -> String {
+        format!("{SOURCE_PREFIX}{}", self.0)
     }
 
     /// The Job that fills the claim.
@@ -80,20 +114,26 @@ pub(super) fn hash(value: &impl serde::Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Generation;
-    use crate::api::v1beta1::VolumeClaimTemplate;
+    use super::{Generation, Way};
+    use crate::api::v1beta1::{Fill, VolumeClaimTemplate};
 
     #[test]
-    fn another_image_or_template_is_another_generation() {
+    fn another_image_template_or_way_is_another_generation() {
         let template = VolumeClaimTemplate::default();
         let mut other = template.clone();
         other.spec.storage_class_name = Some("fast".to_owned());
         let generations = [
-            Generation::of("tools:1", &template),
-            Generation::of("tools:2", &template),
-            Generation::of("tools:1", &other),
+            Generation::of("tools:1", &Way::Claim(Fill::Direct, &template)),
+            Generation::of("tools:2", &Way::Claim(Fill::Direct, &template)),
+            Generation::of("tools:1", &Way::Claim(Fill::Direct, &other)),
+            Generation::of("tools:1", &Way::Claim(Fill::Clone, &template)),
+            Generation::of("tools:1", &Way::Image),
+            Generation::of("tools:1", &Way::InitContainer),
         ];
-        assert_eq!(generations[0], Generation::of("tools:1", &template.clone()));
+        assert_eq!(
+            generations[0],
+            Generation::of("tools:1", &Way::Claim(Fill::Direct, &template.clone()))
+        );
         for (at, one) in generations.iter().enumerate() {
             assert!(generations.iter().skip(at + 1).all(|another| one != another));
             assert_eq!(one.as_str().len(), 10);

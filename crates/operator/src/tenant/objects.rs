@@ -1,5 +1,7 @@
 //! The objects that Relay makes for a tenant, as they are applied. Pure.
 
+mod job;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
@@ -9,37 +11,38 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 
 use super::{
-    names::{self, APPLIED, CREATED_FOR, GENERATION, INJECTION, MANAGED_BY, TENANT},
+    names::{
+        self, APPLIED, CREATED_FOR, FILLED, GENERATION, Generation, INJECTION, MANAGED_BY, TENANT,
+    },
     plan::Wanted,
+    seen::Content,
 };
 use crate::{
-    api::v1beta1::{Tenant, VolumeClaimTemplate},
+    api::v1beta1::{Fill, Tenant, VolumeClaimTemplate},
     certificates::{CA_CONFIG_MAP, CA_KEY},
-    injection::INJECT,
 };
+
+pub(super) use job::{TOOLS_VOLUME, job, job_hash};
 
 /// Size of a claim whose template has none: twenty times the tools, since there may be several architectures.
 const CLAIM_SIZE: &str = "64Mi";
-/// Where a Job mounts the claim. Not `/relay`: there lies the program that it runs.
-const MOUNT: &str = "/mnt/relay";
-/// The program of the tools image.
-const PROGRAM: &str = "/relay/lib/entrypoint";
-/// Nobody's uid. The files are made for everyone to read.
-const USER: i64 = 65532;
-/// Seconds that a finished Job stays: to be looked at, and until a failed one is tried again.
-const JOB_TTL_SECONDS: i32 = 600;
-/// Failures of a Job's pod before it gives up: some 70 s with Kubernetes' own pauses.
-const JOB_RETRIES: i32 = 3;
-/// Longest life of a Job. Storage or images that come late are waited for; what hangs is not.
-const JOB_LIMIT_SECONDS: i64 = 3600;
-
 /// What a Job does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
     /// Copies the tools to the claim.
     Install,
-    /// Compares what it reads there, through a read-only mount, with its own.
+    /// Compares what it reads where pods will find it with its own.
     Verify,
+}
+
+impl Task {
+    /// Name of the Job that does it.
+    pub(super) fn job(self, generation: &Generation) -> String {
+        match self {
+            Self::Install => generation.install_job(),
+            Self::Verify => generation.verify_job(),
+        }
+    }
 }
 
 /// The claim's template with what the tenant left out.
@@ -129,87 +132,38 @@ pub(super) fn authorities(wanted: &Wanted<'_>, bundle: &str) -> Value {
     })
 }
 
-/// The claim that holds the tools.
+/// The claim that holds the tools, by itself or as a clone.
 pub(super) fn claim(wanted: &Wanted<'_>) -> Value {
+    let mut claim = claim_as(wanted, &wanted.generation.claim());
+    if wanted.tenant.spec.entrypoint_injection.fill == Fill::Clone {
+        claim["spec"]["dataSourceRef"] =
+            json!({ "kind": "PersistentVolumeClaim", "name": wanted.generation.source() });
+    }
+    claim
+}
+
+/// The claim that is written, and cloned.
+pub(super) fn source(wanted: &Wanted<'_>, content: Content) -> Value {
+    let mut claim = claim_as(wanted, &wanted.generation.source());
+    claim["spec"]["accessModes"] = json!(["ReadWriteOnce"]);
+    if content == Content::Filled {
+        claim["metadata"]["annotations"][FILLED] = "true".into();
+    }
+    claim
+}
+
+fn claim_as(wanted: &Wanted<'_>, name: &str) -> Value {
     let mut all = wanted.claim.metadata.labels.clone();
     all.extend(labels(wanted));
     json!({
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {
-            "name": wanted.generation.claim(),
+            "name": name,
             "namespace": wanted.tenant.namespace_name(),
             "labels": all,
             "annotations": wanted.claim.metadata.annotations,
         },
         "spec": wanted.claim.spec,
-    })
-}
-
-/// A Job on the claim.
-pub(super) fn job(wanted: &Wanted<'_>, task: Task) -> Value {
-    let name = match task {
-        Task::Install => wanted.generation.install_job(),
-        Task::Verify => wanted.generation.verify_job(),
-    };
-    let mut pod_labels = labels(wanted);
-    pod_labels.insert(INJECT.to_owned(), "false".to_owned());
-    json!({
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": name,
-            "namespace": wanted.tenant.namespace_name(),
-            "labels": labels(wanted),
-        },
-        "spec": {
-            "backoffLimit": JOB_RETRIES,
-            "activeDeadlineSeconds": JOB_LIMIT_SECONDS,
-            "ttlSecondsAfterFinished": JOB_TTL_SECONDS,
-            "template": { "metadata": { "labels": pod_labels }, "spec": pod(wanted, task) },
-        },
-    })
-}
-
-/// A pod that the restricted profile of Pod Security admits, and a quota too.
-fn pod(wanted: &Wanted<'_>, task: Task) -> Value {
-    let arguments = match task {
-        Task::Install => vec!["install", MOUNT],
-        Task::Verify => vec!["install", "--verify", MOUNT],
-    };
-    let is_read_only = task == Task::Verify;
-    let resources = json!({ "cpu": "100m", "memory": "64Mi" });
-    json!({
-        // Each failure leaves its pod, with what its program said.
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": false,
-        "enableServiceLinks": false,
-        "nodeSelector": { "kubernetes.io/os": "linux" },
-        "securityContext": {
-            "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": { "type": "RuntimeDefault" },
-        },
-        "containers": [{
-            "name": "tools",
-            "image": wanted.settings.tools_image,
-            "command": [PROGRAM],
-            "args": arguments,
-            "terminationMessagePolicy": "FallbackToLogsOnError",
-            "securityContext": {
-                "allowPrivilegeEscalation": false,
-                "readOnlyRootFilesystem": true,
-                "capabilities": { "drop": ["ALL"] },
-            },
-            "resources": { "requests": resources, "limits": resources },
-            "volumeMounts": [{ "name": "tools", "mountPath": MOUNT, "readOnly": is_read_only }],
-        }],
-        "volumes": [{
-            "name": "tools",
-            "persistentVolumeClaim": {
-                "claimName": wanted.generation.claim(),
-                "readOnly": is_read_only,
-            },
-        }],
     })
 }

@@ -3,12 +3,17 @@
 //! # Guarantees
 //!
 //! - A tenant that has all gets no steps, and a status that equals its own.
-//! - New pods mount a claim only after it was verified; the one before is not touched while it is published,
-//!   while a running pod mounts it, or before the grace period is over.
+//! - New pods get tools only after these were verified on the way that they take; the claim before is not touched
+//!   while it is published, while a running pod mounts it, or before the grace period is over.
+//! - A way is passed over in one plan, and the next one tried in a later: what was found is in the status by then, so
+//!   that an operator that begins anew knows it.
 //! - Only namespaces that carry the tenant's label are changed, and only those that Relay made are deleted.
 
+mod choice;
 mod farewell;
+mod fill;
 mod namespace;
+mod provisioner;
 mod retire;
 mod tools;
 mod trouble;
@@ -24,11 +29,14 @@ use super::{
     seen::Observed,
 };
 use crate::api::v1beta1::{
-    ConditionKind, InjectionMode, Tenant, TenantStatus, ToolsStatus, VolumeClaimTemplate,
+    ConditionKind, InjectionMode, Tenant, TenantStatus, ToolsDelivery, ToolsStatus,
+    VolumeClaimTemplate,
 };
+use names::Way;
 use verdict::{Verdict, conditions};
 
-pub use verdict::refused;
+pub use choice::Choice;
+pub use verdict::{Refusal, refused};
 
 /// What a tenant should have.
 #[derive(Clone, Debug)]
@@ -39,6 +47,8 @@ pub struct Wanted<'run> {
     pub settings: &'run Settings,
     /// The claim's template, complete.
     pub claim: VolumeClaimTemplate,
+    /// How the tools are to reach pods.
+    pub choice: Choice,
     /// The generation of the tools.
     pub generation: Generation,
     /// PEM of the authorities that the tenant's pods are to trust, once there are any.
@@ -64,13 +74,17 @@ pub enum Step {
     WriteAuthorities,
     /// Delete them.
     DeleteAuthorities,
-    /// Create the claim.
+    /// Create the claim that pods mount.
     CreateClaim,
+    /// Create the claim that is written, and cloned.
+    CreateSource,
+    /// Write down that all of it was written.
+    SealSource,
     /// Start the Job that fills it.
     Install,
     /// Start the Job that verifies it.
     Verify,
-    /// Delete a claim of other tools that no pod mounts.
+    /// Delete a claim that no pod mounts, of other tools or of which there is a clone now.
     RetireClaim(Target),
     /// Delete a Job that is of no use any more.
     DeleteJob(Target),
@@ -116,10 +130,32 @@ impl<'run> Wanted<'run> {
         tenant: &'run Tenant,
         settings: &'run Settings,
         authorities: Option<String>,
+        observed: &Observed,
     ) -> Self {
         let claim = super::objects::complete_template(tenant);
-        let generation = Generation::of(&settings.tools_image, &claim);
-        Self { tenant, settings, claim, generation, authorities }
+        let choice = Choice::of(tenant, settings, observed);
+        let way = match choice.delivery {
+            ToolsDelivery::PersistentVolumeClaim => {
+                Way::Claim(tenant.spec.entrypoint_injection.fill, &claim)
+            }
+            ToolsDelivery::ImageVolume => Way::Image,
+            ToolsDelivery::InitContainer => Way::InitContainer,
+        };
+        let generation = Generation::of(&settings.tools_image, &way);
+        Self { tenant, settings, claim, choice, generation, authorities }
+    }
+
+    /// Secrets with which the tools image is pulled in the tenant's namespace.
+    pub(super) fn pull_secrets(&self) -> Vec<&str> {
+        let own = self.tenant.spec.entrypoint_injection.image_pull_secrets.iter();
+        let own = own.map(|secret| secret.name.as_str());
+        let mut all: Vec<_> = self.settings.pull_secrets.iter().map(String::as_str).collect();
+        for name in own {
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        }
+        all
     }
 
     /// Hash of the labels and annotations that are applied to the namespace.
@@ -144,11 +180,15 @@ impl<'run> Wanted<'run> {
         self.authorities.as_ref().map(names::hash)
     }
 
-    /// Tools that new pods mount, if their claim is still the one that was verified.
+    /// Tools that new pods get, if their claim is still the one that was verified.
     fn published(&self, observed: &Observed) -> Option<&ToolsStatus> {
         let tools = self.tenant.status.as_ref()?.tools.as_ref()?;
-        let claim = observed.claims.get(&tools.claim_name)?;
-        (claim.uid == tools.claim_uid && tools::is_usable(claim)).then_some(tools)
+        if tools.delivery != ToolsDelivery::PersistentVolumeClaim {
+            return Some(tools);
+        }
+        let claim = observed.claims.get(tools.claim_name.as_ref()?)?;
+        let is_same = tools.claim_uid.as_ref() == Some(&claim.uid);
+        (is_same && tools::is_usable(claim)).then_some(tools)
     }
 }
 
@@ -174,6 +214,7 @@ pub fn plan(wanted: &Wanted<'_>, observed: &Observed, now: Timestamp) -> Plan {
         let outcome = tools::outcome(wanted, observed, now);
         part = outcome.part;
         status.tools = outcome.published;
+        status.delivery = Some(outcome.delivery);
         let retired = retire::part(wanted, observed, now, status.tools.as_ref());
         status.previous_tools = retired.previous;
         check_again = [part.check_again, retired.check_again].into_iter().flatten().min();

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     ApplyError, Settings,
-    apply::{Refusal, Writer, is_conflict, refusal},
+    apply::{Writer, is_conflict, refusal},
     index::Index,
     plan::{Plan, Step, Wanted, plan, refused},
 };
@@ -101,16 +101,16 @@ pub(super) async fn reconcile(
     }
     let now = now();
     let authorities = context.held.borrow().as_ref().map(|held| held.bundle());
-    let wanted = Wanted::new(&tenant, &context.settings, authorities);
     let observed = context.index.observe(&tenant.namespace_name());
+    let wanted = Wanted::new(&tenant, &context.settings, authorities, &observed);
     let uid = observed.namespace.as_ref().map(|namespace| namespace.uid.clone());
     let Plan { steps, mut status, check_again } = plan(&wanted, &observed, now);
     let mut outcome = Ok(());
     for step in &steps {
         outcome = context.writer.apply(&wanted, uid.as_deref().unwrap_or_default(), step).await;
         if let Err(error) = &outcome {
-            if let Some(Refusal { kind, reason, message }) = refusal(&wanted, step, error) {
-                status = refused(&tenant, status, now, (kind, reason, &message));
+            if let Some(refusal) = refusal(&wanted, step, error) {
+                status = refused(&wanted, &observed, status, (&refusal, now));
             }
             break;
         }

@@ -1,16 +1,20 @@
 //! Objects of the API server, reduced to what plans depend on. Pure.
 
+mod node;
+
 use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration,
     batch::v1::Job,
-    core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod},
+    core::v1::{ConfigMap, Event, Node, PersistentVolumeClaim, Pod},
     storage::v1::StorageClass,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, core::PartialObjectMeta};
 
 use super::{
-    names::{self, APPLIED, CREATED_FOR, GENERATION},
-    seen::{self, JobState, Life, Phase, Webhook},
+    names::{self, APPLIED, CREATED_FOR, FILLED, GENERATION},
+    objects::TOOLS_VOLUME,
+    seen::{self, Content, JobState, Life, Phase, Volumes, Webhook},
 };
 use crate::{
     certificates::{CA_CONFIG_MAP, CA_KEY},
@@ -85,6 +89,11 @@ pub(super) fn claim(object: &PersistentVolumeClaim) -> seen::Claim {
         created: object.creation_timestamp(),
         life: life(object),
         warning: None,
+        content: if object.annotations().contains_key(FILLED) {
+            Content::Filled
+        } else {
+            Content::Open
+        },
     }
 }
 
@@ -107,7 +116,16 @@ pub(super) fn job(object: &Job) -> seen::Job {
         created: object.creation_timestamp(),
         life: life(object),
         warning: None,
+        applied: object.annotations().get(APPLIED).cloned(),
+        volumes: volumes(object),
     }
+}
+
+/// An API server drops volumes of kinds that it does not know, without a word.
+fn volumes(object: &Job) -> Volumes {
+    let pod = object.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let mut names = pod.iter().flat_map(|pod| pod.volumes.iter().flatten()).map(|it| &it.name);
+    if names.any(|name| name == TOOLS_VOLUME) { Volumes::Kept } else { Volumes::Dropped }
 }
 
 pub(super) fn job_pod(object: &Pod) -> Option<seen::JobPod> {
@@ -130,10 +148,33 @@ pub(super) fn job_pod(object: &Pod) -> Option<seen::JobPod> {
             .next()
             .flatten(),
         unschedulable: unschedulable.find_map(|condition| condition.message.clone()),
+        waits_since: waits_since(object),
         failure: failures.find_map(|ended| {
             let status = format!("exit status {}", ended.exit_code);
             ended.message.clone().filter(|message| !message.trim().is_empty()).or(Some(status))
         }),
+    })
+}
+
+/// When a node took a pod of which nothing runs yet.
+fn waits_since(object: &Pod) -> Option<Time> {
+    let status = object.status.as_ref()?;
+    if status.phase.as_deref() != Some("Pending") {
+        return None;
+    }
+    let mut conditions = status.conditions.iter().flatten();
+    let placed = conditions.find(|it| it.type_ == "PodScheduled" && it.status == "True")?;
+    placed.last_transition_time.clone()
+}
+
+/// What is of interest of a node of Linux; others run no pod that is wrapped.
+pub(super) fn node(object: &Node) -> Option<seen::Node> {
+    let info = object.status.as_ref()?.node_info.as_ref()?;
+    let (kubelet, runtime) = (&info.kubelet_version, &info.container_runtime_version);
+    (info.operating_system == "linux").then(|| seen::Node {
+        architecture: info.architecture.clone(),
+        without_image_volumes: node::obstacle(kubelet, runtime)
+            .map(|obstacle| format!("node {} {obstacle}", object.name_any())),
     })
 }
 

@@ -1,6 +1,6 @@
 //! What the cluster holds for a tenant, reduced to what a plan depends on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
@@ -23,6 +23,8 @@ pub struct Observed {
     pub authorities: Option<String>,
     /// Storage classes of the cluster.
     pub classes: BTreeMap<String, StorageClass>,
+    /// Its nodes.
+    pub nodes: Nodes,
     /// The webhook's configuration.
     pub webhook: Webhook,
 }
@@ -71,6 +73,18 @@ pub struct Claim {
     pub life: Life,
     /// What its provisioner said last when it failed.
     pub warning: Option<String>,
+    /// Whether it may be cloned.
+    pub content: Content,
+}
+
+/// Whether a claim that is there to be cloned may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Content {
+    /// Not all of it was written, as far as is known.
+    #[default]
+    Open,
+    /// All of it was.
+    Filled,
 }
 
 /// How far the storage of a claim is.
@@ -101,6 +115,20 @@ pub struct Job {
     pub life: Life,
     /// Why its pod could not be created.
     pub warning: Option<String>,
+    /// Hash of what it was made for.
+    pub applied: Option<String>,
+    /// What the API server made of its volumes.
+    pub volumes: Volumes,
+}
+
+/// What became of the volumes of an object that was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Volumes {
+    /// They are as they were written.
+    #[default]
+    Kept,
+    /// The API server took some away, since it does not know their kind.
+    Dropped,
 }
 
 /// How far a Job is.
@@ -125,6 +153,8 @@ pub struct JobPod {
     pub image_error: Option<String>,
     /// Why no node takes it.
     pub unschedulable: Option<String>,
+    /// Since when it waits on its node.
+    pub waits_since: Option<Time>,
     /// What its program said when it failed.
     pub failure: Option<String>,
 }
@@ -137,6 +167,25 @@ pub enum StorageClass {
     /// Claims have to name it.
     #[default]
     ByName,
+}
+
+/// The nodes of the cluster, those of Linux, all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Nodes {
+    /// Their kinds of processors.
+    pub architectures: BTreeSet<String>,
+    /// What keeps one of them from mounting images, if there is such a node.
+    pub without_image_volumes: Option<String>,
+}
+
+/// A node of Linux.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its kind of processor.
+    pub architecture: String,
+    /// What keeps it from mounting images.
+    pub without_image_volumes: Option<String>,
 }
 
 /// The webhook's configuration.
@@ -152,6 +201,13 @@ pub enum Webhook {
 }
 
 impl Observed {
+    /// The storage class of claims that name none; empty if there is none.
+    #[must_use]
+    pub fn default_class(&self) -> String {
+        let default = self.classes.iter().filter(|(_, class)| **class == StorageClass::Default);
+        default.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether anything that Relay made in the namespace is left.
     #[must_use]
     pub fn is_bare(&self) -> bool {

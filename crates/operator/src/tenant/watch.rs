@@ -1,4 +1,4 @@
-//! Ten watches that keep the index, and say whose plan may have changed.
+//! Eleven watches that keep the index, and say whose plan may have changed.
 
 use std::{fmt::Debug, pin::pin};
 
@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt, future::join_all};
 use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration,
     batch::v1::Job,
-    core::v1::{ConfigMap, Event, Namespace, PersistentVolumeClaim, Pod},
+    core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod},
     storage::v1::StorageClass,
 };
 use kube::{
@@ -70,6 +70,7 @@ pub(super) async fn watch(client: Client, index: &Index, triggers: mpsc::Sender<
         Box::pin(all.jobs()),
         Box::pin(all.pods()),
         Box::pin(all.classes()),
+        Box::pin(all.nodes()),
         Box::pin(all.webhooks()),
         Box::pin(all.claim_warnings()),
         Box::pin(all.job_warnings()),
@@ -167,6 +168,17 @@ impl Watches<'_> {
             name: "storage classes",
             mirror: |all| &mut all.classes,
             reduce: |object| Some(reduce::storage_class(object)),
+            concerns: everyone,
+        };
+        self.follow(events, kind).await;
+    }
+
+    async fn nodes(&self) {
+        let events = watcher(Api::<Node>::all(self.client.clone()), Config::default());
+        let kind = Kind {
+            name: "nodes",
+            mirror: |all| &mut all.nodes,
+            reduce: reduce::node,
             concerns: everyone,
         };
         self.follow(events, kind).await;

@@ -19,7 +19,7 @@ use super::{
     metrics::{Became, Metrics},
     review::{Answer, Request, Review, Subject},
 };
-use crate::injection::{Facts, Images, Outcome, Patch, inject, inject_ephemeral};
+use crate::injection::{Facts, Images, Outcome, Patch, Tools, inject, inject_ephemeral};
 
 /// What the webhook needs to answer.
 #[derive(Clone)]
@@ -30,6 +30,8 @@ pub(super) struct Reviewer {
     pub(super) log_url: Arc<str>,
     /// Whom tokens are for.
     pub(super) audience: Arc<str>,
+    /// Secrets with which the tools image is pulled in all tenants' namespaces.
+    pub(super) pull_secrets: Arc<[String]>,
     /// Counters.
     pub(super) metrics: Metrics,
     /// Pods of which something is told to people.
@@ -98,7 +100,11 @@ impl Reviewer {
     }
 
     fn facts(&self, wish: Wish) -> Facts {
-        let Wish { mode, tools } = wish;
+        let Wish { mode, mut tools } = wish;
+        if let Tools::Ready { pull_secrets, .. } = &mut tools {
+            let also = self.pull_secrets.iter().filter(|name| !pull_secrets.contains(name));
+            *pull_secrets = also.chain(pull_secrets.iter()).cloned().collect();
+        }
         let (log_url, audience) = (self.log_url.to_string(), self.audience.to_string());
         Facts { mode, tools, log_url, audience }
     }

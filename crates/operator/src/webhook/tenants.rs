@@ -18,8 +18,8 @@ use kube::{
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    api::v1beta1::{ConditionKind, InjectionMode, Tenant},
-    injection::Tools,
+    api::v1beta1::{ConditionKind, InjectionMode, Tenant, ToolsDelivery, ToolsStatus},
+    injection::{Source, Tools},
 };
 
 /// Label on a tenant's namespace: the tenant's name.
@@ -81,13 +81,30 @@ impl Wish {
             mode: tenant.spec.injection.mode,
             tools: match tools {
                 Some(tools) => Tools::Ready {
-                    claim: tools.claim_name.clone(),
+                    source: source(tools),
                     generation: tools.generation.clone(),
+                    pull_secrets: pull_secrets(tenant),
                 },
                 None => Tools::NotReady { why: missing() },
             },
         }
     }
+}
+
+fn source(tools: &ToolsStatus) -> Source {
+    match tools.delivery {
+        ToolsDelivery::PersistentVolumeClaim => {
+            Source::Claim(tools.claim_name.clone().unwrap_or_default())
+        }
+        ToolsDelivery::ImageVolume => Source::Image(tools.image.clone()),
+        ToolsDelivery::InitContainer => Source::InitContainer(tools.image.clone()),
+    }
+}
+
+/// Those that the tenant names.
+fn pull_secrets(tenant: &Tenant) -> Vec<String> {
+    let own = tenant.spec.entrypoint_injection.image_pull_secrets.iter();
+    own.map(|secret| secret.name.clone()).collect()
 }
 
 impl Tenants {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::v1beta1::{InjectionMode, Tenant},
-    injection::Tools,
+    injection::{Source, Tools},
 };
 
 fn wanted() -> Wanted {
@@ -143,7 +143,11 @@ fn a_tenant_is_known_by_its_namespace_until_it_goes() {
     assert!(known.take(Event::InitDone), "all tenants are known");
     let wish = known.wish("ns-a").expect("it was listed");
     assert_eq!(wish.mode, InjectionMode::Required);
-    let tools = Tools::Ready { claim: "relay-tools-1".to_owned(), generation: "1".to_owned() };
+    let tools = Tools::Ready {
+        source: Source::Claim("relay-tools-1".to_owned()),
+        generation: "1".to_owned(),
+        pull_secrets: vec![],
+    };
     assert_eq!(wish.tools, tools);
     known.take(Event::Apply(tenant("a", "ns-a", &failed())));
     let why = Tools::NotReady { why: "the Job failed".to_owned() };

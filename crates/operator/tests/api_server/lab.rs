@@ -231,6 +231,7 @@ impl Lab {
         let settings = Settings {
             log_url: format!("https://relay-log-service.{}.svc:8443", self.namespace),
             audience: "relay".to_owned(),
+            pull_secrets: vec![],
             drain: Duration::ZERO,
         };
         let metrics = Metrics::new(&mut Registry::default());

@@ -12,7 +12,7 @@ use proptest::{collection::vec, option, prelude::*};
 use relay_operator::{
     api::v1beta1::InjectionMode,
     image::config::{Found, ImageConfig, Platform},
-    injection::{ENTRYPOINT, Facts, Images, Outcome, Tools, inject},
+    injection::{ENTRYPOINT, Facts, Images, Outcome, Source, Tools, inject},
 };
 use relay_tests::program::workspace;
 use serde_json::{Value, json};
@@ -33,7 +33,11 @@ const CMDS: [Option<&[&str]>; 4] =
 fn facts() -> Facts {
     Facts {
         mode: InjectionMode::Required,
-        tools: Tools::Ready { claim: "relay-tools-1".to_owned(), generation: "1".to_owned() },
+        tools: Tools::Ready {
+            source: Source::Claim("relay-tools-1".to_owned()),
+            generation: "1".to_owned(),
+            pull_secrets: vec![],
+        },
         log_url: "https://logs:8443".to_owned(),
         audience: "relay".to_owned(),
     }

@@ -18,8 +18,9 @@ use relay_operator::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// One situation, and what follows. `NEW` stands for the wanted generation, `OLD` for that of the image
-/// before.
+/// One situation, and what follows. `NEW` stands for the wanted generation in a claim, `OLD` for that of the image
+/// before; `CLONED`, `MOUNTED` and `COPIED` for the wanted one in a clone, an image volume and an init container. A
+/// tenant that does not say how tools reach pods has a claim.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Case {
@@ -46,6 +47,9 @@ struct Case {
     tools: Option<String>,
     #[serde(default)]
     previous: Vec<String>,
+    /// How the tools are to reach pods, and what was passed over, for which reason.
+    #[serde(default)]
+    delivery: Option<Vec<String>>,
     #[serde(default)]
     check_again_seconds: Option<u64>,
 }
@@ -53,6 +57,7 @@ struct Case {
 pub(crate) fn settings(image: &str) -> Settings {
     Settings {
         tools_image: image.to_owned(),
+        pull_secrets: vec![],
         namespace: "relay-system".to_owned(),
         grace: Duration::from_mins(5),
         claim_patience: Duration::from_mins(1),
@@ -75,6 +80,10 @@ pub(crate) fn tenant(body: &Value, metadata: &BTreeMap<String, Value>) -> Tenant
     for (key, value) in metadata {
         whole["metadata"][key] = value.clone();
     }
+    let injection = &mut whole["spec"]["entrypointInjection"];
+    if injection.get("delivery").is_none() {
+        injection["delivery"] = json!("PersistentVolumeClaim");
+    }
     serde_json::from_value(whole).unwrap()
 }
 
@@ -84,17 +93,37 @@ fn resolve<T: serde::de::DeserializeOwned>(value: &Value, names: &[(&str, String
     serde_json::from_str(&text).unwrap()
 }
 
+/// Generations, and the hash of the namespace, by what stands for them.
+fn names(case: &Case) -> [(&'static str, String); 6] {
+    let spec = case.tenant.get("spec").cloned().unwrap_or_else(|| json!({}));
+    let generation = |image: &str, delivery: &str, fill: &str| {
+        let mut spec = spec.clone();
+        spec["entrypointInjection"]["delivery"] = json!(delivery);
+        spec["entrypointInjection"]["fill"] = json!(fill);
+        let (tenant, settings) =
+            (tenant(&json!({ "spec": spec }), &case.metadata), settings(image));
+        let wanted = Wanted::new(&tenant, &settings, None, &Observed::default());
+        wanted.generation.as_str().to_owned()
+    };
+    let (plain, new) = (tenant(&json!({ "spec": spec }), &case.metadata), settings("tools:2"));
+    let applied = Wanted::new(&plain, &new, None, &Observed::default()).namespace_hash();
+    [
+        ("OLD", generation("tools:1", "PersistentVolumeClaim", "Direct")),
+        ("NEW", generation("tools:2", "PersistentVolumeClaim", "Direct")),
+        ("CLONED", generation("tools:2", "PersistentVolumeClaim", "Clone")),
+        ("MOUNTED", generation("tools:2", "ImageVolume", "Direct")),
+        ("COPIED", generation("tools:2", "InitContainer", "Direct")),
+        ("APPLIED", applied),
+    ]
+}
+
 fn check(case: &Case) {
-    let (old, new) = (settings("tools:1"), settings("tools:2"));
-    let plain =
-        tenant(&json!({ "spec": case.tenant.get("spec").unwrap_or(&json!({})) }), &case.metadata);
-    let generation = |settings| Wanted::new(&plain, settings, None).generation.as_str().to_owned();
-    let applied = Wanted::new(&plain, &new, None).namespace_hash();
-    let names = [("OLD", generation(&old)), ("NEW", generation(&new)), ("APPLIED", applied)];
+    let names = names(case);
     let tenant = tenant(&resolve(&case.tenant, &names), &case.metadata);
     let observed = if case.observed.is_null() { json!({}) } else { case.observed.clone() };
     let observed: Observed = resolve(&observed, &names);
-    let wanted = Wanted::new(&tenant, &new, case.authorities.clone());
+    let new = settings("tools:2");
+    let wanted = Wanted::new(&tenant, &new, case.authorities.clone(), &observed);
     let Plan { steps, status, check_again } = plan(&wanted, &observed, now());
     let name =
         |text: String| names.iter().fold(text, |text, (name, real)| text.replace(real, name));
@@ -130,6 +159,14 @@ fn check(case: &Case) {
         })
         .collect();
     assert_eq!(previous, case.previous, "{about}");
+    if let Some(expected) = &case.delivery {
+        let delivery = status.delivery.unwrap_or_default();
+        let passed_over = delivery.passed_over.iter();
+        let passed_over = passed_over.map(|it| format!("{:?} {}", it.delivery, it.reason));
+        let said: Vec<_> =
+            [format!("{:?}", delivery.chosen)].into_iter().chain(passed_over).collect();
+        assert_eq!(&said, expected, "{about}");
+    }
     assert_eq!(check_again.map(|pause| pause.as_secs()), case.check_again_seconds, "{about}");
 }
 
@@ -149,6 +186,16 @@ fn a_tenant_gets_a_namespace_that_nobody_else_has() {
 #[test]
 fn tools_are_filled_and_verified_before_pods_mount_them() {
     check_all(include_str!("cases/tools.yaml"));
+}
+
+#[test]
+fn tools_take_the_way_to_pods_that_is_written_or_the_first_that_can_be_taken() {
+    check_all(include_str!("cases/delivery.yaml"));
+}
+
+#[test]
+fn a_clone_is_made_of_a_claim_that_nobody_mounts_any_more() {
+    check_all(include_str!("cases/clone.yaml"));
 }
 
 #[test]

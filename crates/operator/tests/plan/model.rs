@@ -1,44 +1,40 @@
-//! Plans in a cluster that does what it likes: Jobs fail, claims and Jobs vanish, images change, and the
-//! operator is killed between any two steps.
+//! Plans in a cluster that does what it likes: Jobs fail, claims and Jobs vanish, images and wishes change, storage and
+//! nodes cannot do what they could, and the operator is killed between any two steps.
 
-use std::collections::BTreeMap;
+mod world;
 
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use relay_operator::{
-    api::v1beta1::Tenant,
+    api::v1beta1::{Delivery, Fill, ToolsDelivery},
     tenant::{
-        Step,
         plan::{Plan, Wanted, plan},
-        seen::{Claim, Job, JobState, Namespace, Observed, Phase, Webhook},
+        seen::JobState,
     },
 };
-use serde_json::json;
 
-use crate::{now, settings, tenant};
+use crate::settings;
+use world::{CLASSES, Event, Images, Powers, World};
 
-#[derive(Clone, Debug)]
-enum Event {
-    /// The operator makes a plan and carries out all of it.
-    Reconcile,
-    /// It is killed after so many steps.
-    ReconcilePartly(usize),
-    /// All Jobs that run end.
-    JobsEnd(JobState),
-    /// Finished Jobs are cleared away.
-    JobsVanish,
-    ClaimsBind,
-    /// Somebody deletes a claim of tools; no pod mounts it.
-    ClaimVanishes,
-    /// A pod starts, and mounts what is published.
-    PodStarts,
-    PodEnds,
-    TimePasses(i64),
-    NewImage(u8),
+fn powers() -> impl Strategy<Value = Powers> {
+    let sharing = prop::collection::btree_set(prop::sample::select(CLASSES.to_vec()), 0..3);
+    let images = prop::sample::select(vec![Images::Mounted, Images::Dropped, Images::TooYoung]);
+    (sharing, images).prop_map(|(sharing, images)| Powers { sharing, images })
+}
+
+fn wishes() -> impl Strategy<Value = Delivery> {
+    prop_oneof![
+        4 => Just(Delivery::Auto),
+        2 => Just(Delivery::PersistentVolumeClaim),
+        1 => Just(Delivery::ImageVolume),
+        1 => Just(Delivery::InitContainer),
+    ]
 }
 
 fn events() -> impl Strategy<Value = Event> {
+    let fills = prop::sample::select(vec![Fill::Direct, Fill::Clone]);
+    let classes = prop::option::of(prop::sample::select(CLASSES.to_vec()));
     prop_oneof![
         8 => Just(Event::Reconcile),
         3 => (0..3_usize).prop_map(Event::ReconcilePartly),
@@ -51,151 +47,28 @@ fn events() -> impl Strategy<Value = Event> {
         2 => Just(Event::PodEnds),
         3 => (1..400_i64).prop_map(Event::TimePasses),
         2 => (0..3_u8).prop_map(Event::NewImage),
+        1 => (wishes(), fills).prop_map(|(delivery, fill)| Event::NewWish(delivery, fill)),
+        1 => classes.prop_map(Event::NewClass),
+        1 => powers().prop_map(Event::NewPowers),
     ]
 }
 
-struct World {
-    tenant: Tenant,
-    observed: Observed,
-    image: u8,
-    now: Timestamp,
-    uids: u32,
-    /// Generations that running pods mount.
-    pods: Vec<String>,
-}
-
-impl World {
-    fn new() -> Self {
-        let tenant = tenant(&json!({}), &BTreeMap::from([("finalizers".to_owned(), json!([]))]));
-        let observed = Observed { webhook: Webhook::Trusted, ..Observed::default() };
-        Self { tenant, observed, image: 1, now: now(), uids: 0, pods: vec![] }
-    }
-
-    fn uid(&mut self) -> String {
-        self.uids += 1;
-        format!("u{}", self.uids)
-    }
-
-    fn happen(&mut self, event: &Event) {
-        match event {
-            Event::Reconcile => self.reconcile(usize::MAX),
-            Event::ReconcilePartly(steps) => self.reconcile(*steps),
-            Event::JobsEnd(state) => {
-                for job in
-                    self.observed.jobs.values_mut().filter(|job| job.state == JobState::Running)
-                {
-                    job.state = state.clone();
-                }
-            }
-            Event::JobsVanish => self.observed.jobs.retain(|_, job| job.state == JobState::Running),
-            Event::ClaimsBind => {
-                self.observed.claims.values_mut().for_each(|claim| claim.phase = Phase::Bound);
-            }
-            Event::ClaimVanishes => {
-                let pods = self.pods.clone();
-                let unused = self
-                    .observed
-                    .claims
-                    .iter()
-                    .find(|(_, claim)| !pods.contains(&claim.generation));
-                if let Some(name) = unused.map(|(name, _)| name.clone()) {
-                    self.observed.claims.remove(&name);
-                }
-            }
-            Event::PodStarts => self.start_pod(),
-            Event::PodEnds => {
-                self.pods.pop();
-            }
-            Event::TimePasses(seconds) => self.now += SignedDuration::from_secs(*seconds),
-            Event::NewImage(image) => self.image = *image,
+/// All that is begun comes to its end.
+fn calm(world: &mut World) {
+    for _ in 0..30 {
+        let events = [
+            Event::Reconcile,
+            Event::ClaimsBind,
+            Event::Reconcile,
+            Event::JobsEnd(JobState::Succeeded),
+            Event::Reconcile,
+            Event::JobsVanish,
+            Event::ClaimsBind,
+            Event::TimePasses(400),
+        ];
+        for event in &events {
+            world.happen(event);
         }
-        self.observed.mounts = BTreeMap::new();
-        for generation in &self.pods {
-            *self.observed.mounts.entry(generation.clone()).or_default() += 1;
-        }
-    }
-
-    fn start_pod(&mut self) {
-        let status = self.tenant.status.as_ref();
-        let Some(tools) = status.and_then(|status| status.tools.as_ref()) else { return };
-        // Without the claim it would wait to be scheduled.
-        if self.observed.claims.contains_key(&tools.claim_name) {
-            self.pods.push(tools.generation.clone());
-        }
-    }
-
-    fn reconcile(&mut self, limit: usize) {
-        let tenant = self.tenant.clone();
-        let settings = settings(&format!("tools:{}", self.image));
-        let wanted = Wanted::new(&tenant, &settings, Some("PEM".to_owned()));
-        let Plan { steps, status, .. } = plan(&wanted, &self.observed, self.now);
-        let count = steps.len();
-        for step in steps.into_iter().take(limit) {
-            self.apply(&wanted, step);
-        }
-        if limit >= count {
-            self.tenant.status = Some(status);
-        }
-    }
-
-    fn apply(&mut self, wanted: &Wanted<'_>, step: Step) {
-        let generation = wanted.generation.as_str().to_owned();
-        match step {
-            Step::Own => self.tenant.metadata.finalizers = Some(vec!["relay.sh/tenant".to_owned()]),
-            Step::CreateNamespace => {
-                let labels = BTreeMap::from([("relay.sh/tenant".to_owned(), "acme".to_owned())]);
-                let uid = self.uid();
-                self.observed.namespace = Some(Namespace { uid, labels, ..Namespace::default() });
-            }
-            Step::LabelNamespace => {
-                let namespace = self.observed.namespace.as_mut().unwrap();
-                namespace.labels.insert("relay.sh/injection".to_owned(), "required".to_owned());
-                namespace.applied = Some(wanted.namespace_hash());
-            }
-            Step::WriteAuthorities => self.observed.authorities = wanted.authorities_hash(),
-            Step::CreateClaim => {
-                let uid = self.uid();
-                let created = Some(Time(self.now));
-                let claim = Claim {
-                    uid,
-                    generation,
-                    created,
-                    class: Some("nfs".to_owned()),
-                    ..Claim::default()
-                };
-                self.observed.classes.entry("nfs".to_owned()).or_default();
-                self.observed.claims.entry(wanted.generation.claim()).or_insert(claim);
-            }
-            Step::Install => self.start(wanted.generation.install_job(), generation),
-            Step::Verify => self.start(wanted.generation.verify_job(), generation),
-            Step::RetireClaim(target) => {
-                let claim = self.observed.claims.remove(&target.name).unwrap();
-                assert_eq!(claim.uid, target.uid);
-                assert!(!self.pods.contains(&claim.generation), "a pod mounts {}", target.name);
-                let tools = self.tenant.status.as_ref().and_then(|status| status.tools.as_ref());
-                assert!(
-                    tools.is_none_or(|tools| tools.claim_name != target.name),
-                    "new pods mount it"
-                );
-            }
-            Step::DeleteJob(target) => {
-                let job = self.observed.jobs.remove(&target.name).unwrap();
-                assert_eq!(job.uid, target.uid);
-            }
-            other => unreachable!("{other:?} for a tenant that stays"),
-        }
-    }
-
-    fn start(&mut self, name: String, generation: String) {
-        let uid = self.uid();
-        let job = Job { uid, generation, created: Some(Time(self.now)), ..Job::default() };
-        self.observed.jobs.entry(name).or_insert(job);
-    }
-
-    fn is_ready(&self) -> bool {
-        let conditions = self.tenant.status.iter().flat_map(|status| &status.conditions);
-        let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
-        ready.any(|condition| condition.status == "True")
     }
 }
 
@@ -209,24 +82,44 @@ proptest! {
             world.happen(event);
         }
         world.pods.clear();
-        for _ in 0..30 {
-            let calm = [
-                Event::Reconcile, Event::ClaimsBind, Event::Reconcile, Event::JobsEnd(JobState::Succeeded),
-                Event::Reconcile, Event::JobsVanish, Event::TimePasses(400),
-            ];
-            for event in &calm {
-                world.happen(event);
-            }
+        // What is written is not replaced, so the cluster must be able to do it; otherwise some way is found.
+        if world.tenant.spec.entrypoint_injection.delivery != Delivery::Auto {
+            world.happen(&Event::NewPowers(Powers::all()));
+            world.happen(&Event::NewClass(Some("nfs")));
         }
+        calm(&mut world);
         prop_assert!(world.is_ready(), "{:?}", world.tenant.status);
-        prop_assert_eq!(world.observed.claims.len(), 1);
         let tools = world.tenant.status.clone().unwrap().tools.unwrap();
+        let claims = usize::from(tools.delivery == ToolsDelivery::PersistentVolumeClaim);
+        prop_assert_eq!(world.observed.claims.len(), claims, "{:?}", world.observed.claims);
         prop_assert_eq!(&tools.image, &format!("tools:{}", world.image));
         let before = world.tenant.clone();
         let settings = settings(&format!("tools:{}", world.image));
-        let wanted = Wanted::new(&before, &settings, Some("PEM".to_owned()));
+        let wanted = Wanted::new(&before, &settings, Some("PEM".to_owned()), &world.observed);
+        prop_assert_eq!(wanted.choice.delivery, tools.delivery);
         let Plan { steps, status, .. } = plan(&wanted, &world.observed, world.now);
         prop_assert!(steps.is_empty(), "{:?}", steps);
         prop_assert_eq!(Some(&status), before.status.as_ref());
+    }
+
+    #[test]
+    fn a_tenant_that_leaves_the_choice_gets_the_first_way_that_the_cluster_can_go(
+        powers in powers(),
+        class in prop::option::of(prop::sample::select(CLASSES.to_vec())),
+    ) {
+        let mut world = World::new();
+        world.happen(&Event::NewPowers(powers.clone()));
+        world.happen(&Event::NewClass(class));
+        calm(&mut world);
+        let tools = world.tenant.status.clone().unwrap().tools.unwrap();
+        let shares = class.is_some_and(|class| BTreeSet::contains(&powers.sharing, class));
+        let expected = if shares {
+            ToolsDelivery::PersistentVolumeClaim
+        } else if powers.images == Images::Mounted {
+            ToolsDelivery::ImageVolume
+        } else {
+            ToolsDelivery::InitContainer
+        };
+        prop_assert_eq!(tools.delivery, expected);
     }
 }

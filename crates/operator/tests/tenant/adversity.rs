@@ -75,7 +75,7 @@ async fn what_people_change_by_hand_comes_back() {
     .await;
 
     let claims = lab.within::<PersistentVolumeClaim>(&lab.tenant());
-    claims.delete(&tools.claim_name, &DeleteParams::default()).await.unwrap();
+    claims.delete(tools.claim_name.as_ref().unwrap(), &DeleteParams::default()).await.unwrap();
     wait("another claim is filled and verified", async || {
         lab.end_jobs().await;
         let now = lab.status().await.tools;

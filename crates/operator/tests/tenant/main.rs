@@ -124,7 +124,7 @@ async fn a_new_image_is_rolled_out_while_pods_keep_what_they_mount() {
             .await;
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
-    let mut claims = vec![first.claim_name.clone(), tools.claim_name.clone()];
+    let mut claims = vec![first.claim_name.clone().unwrap(), tools.claim_name.clone().unwrap()];
     claims.sort();
     assert_eq!(lab.claims().await, claims);
     let previous = lab.status().await.previous_tools;
@@ -135,7 +135,7 @@ async fn a_new_image_is_rolled_out_while_pods_keep_what_they_mount() {
     let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     pods.delete("old", &at_once).await.unwrap();
     wait("the old claim goes after the old pod", async || {
-        lab.claims().await == [tools.claim_name.clone()]
+        lab.claims().await == [tools.claim_name.clone().unwrap()]
     })
     .await;
     wait("the status forgets it", async || lab.status().await.previous_tools.is_empty()).await;
@@ -166,7 +166,7 @@ async fn an_operator_that_is_killed_again_and_again_comes_to_the_same_end() {
     let operator = lab.operator("one", "dev.local/tools:1").await;
     let status = lab.wait_for_tools("dev.local/tools:1").await;
     let tools = status.tools.unwrap();
-    assert_eq!(lab.claims().await, [tools.claim_name]);
+    assert_eq!(lab.claims().await, [tools.claim_name.unwrap()]);
     lab.end(operator).await;
 }
 

@@ -203,6 +203,7 @@ impl Lab {
         let settings = Settings {
             log_url: "https://relay-log-service.relay-system.svc:8443".to_owned(),
             audience: "relay".to_owned(),
+            pull_secrets: vec![],
             drain: DRAIN,
         };
         let followed = Followed::new();

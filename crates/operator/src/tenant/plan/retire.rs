@@ -8,7 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Step, Target, Wanted};
 use crate::{
     api::v1beta1::{PreviousTools, ToolsStatus},
-    tenant::seen::{Claim, Life, Observed},
+    tenant::{
+        names,
+        seen::{Claim, Life, Observed},
+    },
 };
 
 /// Least time between two looks at a claim that somebody mounts.
@@ -23,6 +26,11 @@ pub(super) struct Retired {
 }
 
 impl Retired {
+    fn retire(&mut self, name: &str, claim: &Claim) {
+        let target = Target { name: name.to_owned(), uid: claim.uid.clone() };
+        self.steps.push(Step::RetireClaim(target));
+    }
+
     fn check_soon(&mut self, pause: Duration) {
         self.check_again = Some(self.check_again.map_or(pause, |sooner| sooner.min(pause)));
     }
@@ -35,11 +43,21 @@ pub(super) fn part(
     published: Option<&ToolsStatus>,
 ) -> Retired {
     let mut retired = Retired { steps: useless_jobs(wanted, observed), ..Retired::default() };
-    let is_needed = |claim: &Claim| {
-        claim.generation == wanted.generation.as_str()
-            || published.is_some_and(|tools| tools.generation == claim.generation)
-    };
-    for (name, claim) in observed.claims.iter().filter(|(_, claim)| !is_needed(claim)) {
+    let is_wanted = |claim: &Claim| claim.generation == wanted.generation.as_str();
+    let is_published =
+        |claim: &Claim| published.is_some_and(|tools| tools.generation == claim.generation);
+    for (name, claim) in &observed.claims {
+        if names::is_source(name) {
+            // Pods never mount it: it goes as soon as its clone was verified, or nobody wants one.
+            if claim.life == Life::Stays && (is_published(claim) || !is_wanted(claim)) {
+                retired.retire(name, claim);
+                retired.check_soon(wanted.settings.grace.max(LEAST_PAUSE));
+            }
+            continue;
+        }
+        if is_wanted(claim) || is_published(claim) {
+            continue;
+        }
         let previous = previous(wanted, observed, now, (name.as_str(), claim));
         if claim.life == Life::Stays {
             match left(wanted, now, &previous) {
@@ -47,9 +65,9 @@ pub(super) fn part(
                 Left::Wait(left) => retired.check_soon(left),
                 // Only what the status listed before: new pods have had the grace period to know.
                 Left::Nothing => {
-                    retired.steps.extend(known(wanted, name).map(|_| {
-                        Step::RetireClaim(Target { name: name.clone(), uid: claim.uid.clone() })
-                    }));
+                    if known(wanted, name).is_some() {
+                        retired.retire(name, claim);
+                    }
                     // It stays if a pod without Relay's annotation mounts it, whose end is no news.
                     retired.check_soon(wanted.settings.grace.max(LEAST_PAUSE));
                 }

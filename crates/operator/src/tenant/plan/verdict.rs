@@ -3,7 +3,14 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::api::v1beta1::{ConditionKind, Tenant, TenantStatus};
+use super::{
+    Wanted,
+    choice::{self, CHOOSING},
+};
+use crate::{
+    api::v1beta1::{ConditionKind, Tenant, TenantStatus},
+    tenant::seen::Observed,
+};
 
 /// Longest text of somebody else's that a message repeats, in characters.
 const MAX_QUOTED: usize = 600;
@@ -37,7 +44,7 @@ impl Verdict {
         let until = format!("new pods mount generation {generation} until its successor is ready");
         match self.reason {
             // One sentence for all steps of it: each other one would be a write for each tenant.
-            "Installing" | "Verifying" => Self::yes("Updating", until),
+            "Installing" | "Verifying" | CHOOSING => Self::yes("Updating", until),
             _ => Self::yes("UpdateFailing", format!("{until}: {}", self.message)),
         }
     }
@@ -82,18 +89,40 @@ fn condition(tenant: &Tenant, now: Timestamp, kind: ConditionKind, verdict: Verd
     }
 }
 
-/// The status when the API server refused a step that `kind` is about.
+/// What a person should know about a step that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it is about.
+    pub kind: ConditionKind,
+    /// Why, as a word.
+    pub reason: &'static str,
+    /// What the API server said.
+    pub why: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// The status when the API server refused a step. Where the tools can take another way, that is tried next.
 #[must_use]
 pub fn refused(
-    tenant: &Tenant,
+    wanted: &Wanted<'_>,
+    observed: &Observed,
     mut status: TenantStatus,
-    now: Timestamp,
-    refusal: (ConditionKind, &'static str, &str),
+    (refusal, now): (&Refusal, Timestamp),
 ) -> TenantStatus {
-    let (kind, reason, message) = refusal;
-    for kind in [kind, ConditionKind::Ready] {
-        let verdict = Verdict::no(reason, quote(message));
-        let said = condition(tenant, now, kind, verdict);
+    let Refusal { kind, reason, why, remedy } = refusal;
+    let mut verdict = Verdict::no(reason, format!("{}: {remedy}", quote(why)));
+    if let Some((another, delivery)) = choice::refused(wanted, observed, (reason, why)) {
+        verdict = another;
+        status.delivery = Some(delivery);
+    }
+    if let Some(tools) = status.tools.as_ref().filter(|_| *kind == ConditionKind::ToolsReady) {
+        verdict = verdict.while_serving(&tools.generation);
+    }
+    // What was said of the whole holds if this is only an update.
+    let concerns = if verdict.is_true() { &[][..] } else { &[ConditionKind::Ready][..] };
+    for kind in [&[*kind], concerns].concat() {
+        let said = condition(wanted.tenant, now, kind, verdict.clone());
         status.conditions.retain(|condition| condition.type_ != kind.name());
         status.conditions.push(said);
     }
