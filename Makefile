@@ -53,6 +53,7 @@ bless: ## Write the golden files of the tests anew; then read the difference
 	@mv crds/tenants.yaml.new crds/tenants.yaml
 	RELAY_BLESS=1 $(CARGO) test --locked -p relay-operator --test injection --test argv
 	RELAY_BLESS=1 $(CARGO) test --locked -p relay-tests --test charts golden
+	RELAY_BLESS=1 $(CARGO) test --locked -p relay-tests --test log_api committed
 
 .PHONY: bench
 bench: build ## Measure beside peers, in the same run (docs/benchmarks.md)

@@ -3,5 +3,7 @@
 
 mod lab;
 mod model;
+mod openapi;
 mod read;
+mod workflows;
 mod write;

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use relay_protocol::{
-    name::{ContainerName, Namespace, PodName, PodUid, StreamName},
+    name::{
+        ContainerName, Namespace, PodName, PodUid, RunName, StepName, StreamName, TriggerId,
+        WorkflowName,
+    },
     service_url::ServiceUrl,
 };
 
@@ -94,7 +97,7 @@ pub(crate) enum Colour {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CommandArguments {
-    /// Print the log of a pod.
+    /// Print the log of a pod, or of a trigger or a step of a workflow.
     Logs(LogsArguments),
     /// List the pods that have a log, or the streams of one.
     Ls(ListArguments),
@@ -111,12 +114,24 @@ pub(crate) enum CommandArguments {
 )]
 pub(crate) struct LogsArguments {
     /// The pod.
-    #[arg(value_name = "POD", value_parser = pod_name)]
-    pub(crate) pod: PodName,
+    #[arg(value_name = "POD", value_parser = pod_name, required_unless_present = "workflow")]
+    pub(crate) pod: Option<PodName>,
+    /// The workflow whose trigger or step is meant: all of its pods together.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["pod", "previous"], requires = "part")]
+    pub(crate) workflow: Option<WorkflowName>,
+    /// A trigger of the workflow, which is followed for ever.
+    #[arg(long, value_name = "ID", group = "part", requires = "workflow")]
+    pub(crate) trigger: Option<TriggerId>,
+    /// A run of the workflow.
+    #[arg(long, value_name = "RUN", group = "part", requires_all = ["workflow", "step"])]
+    pub(crate) run: Option<RunName>,
+    /// The step of the run.
+    #[arg(long, value_name = "NAME", requires = "run")]
+    pub(crate) step: Option<StepName>,
     /// Its namespace.
     #[arg(short, long, env = "RELAY_NAMESPACE", help = NAMESPACE)]
     pub(crate) namespace: Option<Namespace>,
-    /// One container; needed if the pod has several.
+    /// One container; needed if a pod has several.
     #[arg(short, long)]
     pub(crate) container: Option<ContainerName>,
     /// Go on as the log grows, until it ends; may begin before the pod does.

@@ -3,10 +3,11 @@
 use std::{error::Error, fs, path::PathBuf, time::Duration};
 
 use relay_protocol::{
+    context::Context,
     header::PROBLEM,
     name::{Namespace, PodName},
     problem::Problem,
-    read::{PodList, PodLogs},
+    read::{PodList, PodLogs, StreamState},
     service_url::ServiceUrl,
 };
 use reqwest::{
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::{
     cluster::{Cluster, ClusterError, Way},
+    logs::part_segments,
     service_url,
     terminal::plain,
 };
@@ -60,6 +62,12 @@ pub(crate) struct Client {
     /// Within a cluster a name that stands for it.
     url: ServiceUrl,
     token_file: Option<PathBuf>,
+}
+
+/// What triggers and steps have in common.
+#[derive(Debug, serde::Deserialize)]
+struct Streams {
+    streams: Vec<StreamState>,
 }
 
 /// Why a request failed.
@@ -225,6 +233,22 @@ impl Client {
         self.list(&["api", "namespaces", namespace.as_str(), "pods", pod.as_str()]).await
     }
 
+    /// The streams of a part of a workflow.
+    ///
+    /// # Errors
+    ///
+    /// All of [`ClientError`].
+    pub(crate) async fn part(
+        &self,
+        namespace: &Namespace,
+        context: &Context,
+    ) -> Result<Vec<StreamState>, ClientError> {
+        let mut resource = self.resource(&part_segments(context));
+        resource.query_pairs_mut().append_pair("namespace", namespace.as_str());
+        let part: Streams = self.list_at(resource).await?;
+        Ok(part.streams)
+    }
+
     /// An error of the connection, after the answer began.
     pub(crate) fn failed(&self, error: &reqwest::Error) -> ClientError {
         let (url, reason) = (self.url.to_string(), root_cause(error));
@@ -244,8 +268,15 @@ impl Client {
         &self,
         segments: &[&str],
     ) -> Result<T, ClientError> {
+        self.list_at(self.resource(segments)).await
+    }
+
+    async fn list_at<T: serde::de::DeserializeOwned>(
+        &self,
+        resource: Url,
+    ) -> Result<T, ClientError> {
         let listing = async {
-            let response = self.send(self.get(self.resource(segments))).await?;
+            let response = self.send(self.get(resource)).await?;
             response.bytes().await.map_err(|error| self.failed(&error))
         };
         let body = timeout(LIST_TIMEOUT, listing).await.unwrap_or_else(|_| {

@@ -4,7 +4,11 @@ use std::{ffi::OsString, io::IsTerminal, path::Path, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, error::ErrorKind};
 use jiff::{SignedDuration, Timestamp};
-use relay_protocol::{capability::Access, name::Namespace};
+use relay_protocol::{
+    capability::Access,
+    context::{Context, Part},
+    name::Namespace,
+};
 
 use crate::{
     arguments::{
@@ -14,7 +18,7 @@ use crate::{
     client::{Place, Service},
     cluster::{Cluster, ClusterError},
     list,
-    logs::{self, Print, Runs, Since},
+    logs::{self, Print, Runs, Since, Subject},
     position::Selection,
     render::{Form, Screen},
     terminal::Styles,
@@ -177,9 +181,22 @@ fn logs_request(
         (LogsOutput::Text, true) => Print::Records(Form::Timestamps),
         (LogsOutput::Text, false) => Print::Records(Form::Bytes),
     };
+    let part = match (arguments.trigger, arguments.run, arguments.step) {
+        (Some(trigger), ..) => Some(Part::Trigger(trigger)),
+        (None, Some(run), Some(step)) => Some(Part::Step { run, step }),
+        (None, ..) => None,
+    };
+    let subject = match (arguments.workflow, part, arguments.pod) {
+        (Some(workflow), Some(part), _) => Subject::Part(Context { workflow, part }),
+        (_, _, Some(pod)) => Subject::Pod(pod),
+        (_, _, None) => {
+            let message = "name a pod, or a workflow with a trigger, or with a run and a step";
+            return Err(wrong(ErrorKind::MissingRequiredArgument, message));
+        }
+    };
     Ok(logs::Request {
         namespace,
-        pod: arguments.pod,
+        subject,
         selection: Selection { container: arguments.container, stream: arguments.stream },
         runs: if arguments.previous { Runs::BeforeLast } else { Runs::All },
         follow: arguments.follow,
@@ -259,7 +276,8 @@ mod tests {
     fn flags_mean_what_they_mean_to_kubectl() {
         let request =
             logs("relay logs -n team -f pod/web-0 -c app -p --tail=20 --since=1h --timestamps");
-        assert_eq!((request.namespace.as_str(), request.pod.as_str()), ("team", "web-0"));
+        let what = request.subject.to_string();
+        assert_eq!((request.namespace.as_str(), what.as_str()), ("team", "pod web-0"));
         assert_eq!(
             (request.follow, request.runs, request.tail),
             (true, logs::Runs::BeforeLast, Some(20))
@@ -272,10 +290,28 @@ mod tests {
     }
 
     #[test]
+    fn the_part_of_a_workflow_is_named_by_its_parts() {
+        let subject = |line: &str| logs(line).subject.to_string();
+        let step = subject("relay logs -f --workflow deploy --run 7 --step build");
+        assert_eq!(step, "step build of run 7 of workflow deploy");
+        let trigger = subject("relay logs --trigger push --workflow deploy -c main");
+        assert_eq!(trigger, "trigger push of workflow deploy");
+    }
+
+    #[test]
     fn wrong_arguments_are_refused_with_what_is_wrong() {
         for (line, message) in [
             ("relay logs Web", "is not a pod name"),
             ("relay logs web -o raw", "--stream"),
+            ("relay logs", "<POD>"),
+            ("relay logs --workflow w", "--trigger <ID>|--run <RUN>"),
+            ("relay logs --workflow w --run 7", "--step <NAME>"),
+            ("relay logs --workflow w --step s", "--trigger <ID>|--run <RUN>"),
+            ("relay logs --trigger t", "--workflow <NAME>"),
+            ("relay logs --workflow w --trigger t --run 7 --step s", "cannot be used with"),
+            ("relay logs web --workflow w --trigger t", "cannot be used with"),
+            ("relay logs -p --workflow w --trigger t", "cannot be used with"),
+            ("relay logs --workflow a/b --trigger t", "is not a workflow name"),
             (
                 "relay logs web -o raw --stream stdout --timestamps",
                 "exact bytes have no --timestamps",

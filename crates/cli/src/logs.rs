@@ -1,12 +1,17 @@
-//! `relay logs`: reads one pod's log, and goes on where the connection broke.
+//! `relay logs`: reads the log of a pod or of a part of a workflow, and goes on where the connection
+//! broke.
 
 mod reader;
 mod retry;
 mod session;
 
-use std::{cell::Cell, convert::Infallible, time::Duration};
+use std::{cell::Cell, convert::Infallible, fmt, time::Duration};
 
-use relay_protocol::name::{Namespace, PodName};
+use relay_protocol::{
+    context::{Context, Part},
+    name::{Namespace, PodName},
+    read::StreamState,
+};
 use tokio::time::sleep;
 
 use crate::{
@@ -27,7 +32,7 @@ const STALL: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) namespace: Namespace,
-    pub(crate) pod: PodName,
+    pub(crate) subject: Subject,
     pub(crate) selection: Selection,
     pub(crate) runs: Runs,
     /// Whether to go on as the log grows.
@@ -36,6 +41,27 @@ pub(crate) struct Request {
     pub(crate) tail: Option<u64>,
     pub(crate) since: Option<Since>,
     pub(crate) print: Print,
+}
+
+/// Whose log is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Pod(PodName),
+    Part(Context),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod(pod) => write!(formatter, "pod {pod}"),
+            Self::Part(Context { workflow, part: Part::Trigger(trigger) }) => {
+                write!(formatter, "trigger {trigger} of workflow {workflow}")
+            }
+            Self::Part(Context { workflow, part: Part::Step { run, step } }) => {
+                write!(formatter, "step {step} of run {run} of workflow {workflow}")
+            }
+        }
+    }
 }
 
 /// Which runs of a container.
@@ -72,6 +98,8 @@ pub(crate) enum LogsError {
     Client(#[from] ClientError),
     #[error("no log of {what}: `{program} ls -n {namespace}` lists the pods that have one{advice}")]
     NoLog { what: String, namespace: Namespace, program: &'static str, advice: String },
+    #[error("no log of {what}{advice}")]
+    NoPart { what: String, advice: String },
     #[error("the answer of the log service ended within a record")]
     Cut,
     #[error("the log service said nothing for {} s", STALL.as_secs())]
@@ -92,6 +120,7 @@ impl LogsError {
             Self::Client(error) => error.is_retryable(),
             Self::Cut => true,
             Self::NoLog { .. }
+            | Self::NoPart { .. }
             | Self::Stalled
             | Self::NotResumable { .. }
             | Self::TooLong(_)
@@ -123,14 +152,39 @@ pub(crate) async fn run(
 async fn announce(client: &Client, request: &Request, begun: &Cell<bool>) -> Infallible {
     sleep(PATIENCE).await;
     if !begun.get() && is_unknown(client, request).await && !begun.get() {
-        Output::new().tell(&format!("waiting for the log of {} to begin…", request.pod)).await;
+        let what = match &request.subject {
+            Subject::Pod(pod) => pod.to_string(),
+            part @ Subject::Part(_) => part.to_string(),
+        };
+        Output::new().tell(&format!("waiting for the log of {what} to begin…")).await;
     }
     std::future::pending().await
 }
 
 async fn is_unknown(client: &Client, request: &Request) -> bool {
-    match client.pod(&request.namespace, &request.pod).await {
-        Ok(pod) => pod.streams.is_empty(),
+    match streams(client, request).await {
+        Ok(streams) => streams.is_empty(),
         Err(error) => error.is_not_found(),
     }
+}
+
+/// The streams that there are, in the order in which they were created.
+async fn streams(client: &Client, request: &Request) -> Result<Vec<StreamState>, ClientError> {
+    match &request.subject {
+        Subject::Pod(pod) => Ok(client.pod(&request.namespace, pod).await?.streams),
+        Subject::Part(context) => client.part(&request.namespace, context).await,
+    }
+}
+
+/// The resource that has the state of a part of a workflow; that of its log lies below.
+pub(crate) fn part_segments(context: &Context) -> Vec<&str> {
+    let Context { workflow, part } = context;
+    let mut segments = vec!["api", "workflows", workflow.as_str()];
+    match part {
+        Part::Trigger(trigger) => segments.extend(["triggers", trigger.as_str()]),
+        Part::Step { run, step } => {
+            segments.extend(["runs", run.as_str(), "steps", step.as_str()]);
+        }
+    }
+    segments
 }

@@ -4,13 +4,19 @@ use std::collections::HashMap;
 
 use relay_protocol::{
     name::{ContainerName, StreamName},
-    read::{Content, Cursor, Marker, PodLogs, Record, StreamRef},
+    read::{Content, Cursor, Marker, Record, StreamKey, StreamRef, StreamState},
 };
+
+/// Length of a cursor past which what is over is left out of it: the service takes heads of 16 KiB,
+/// and a trigger may have any number of streams while it is followed.
+const MAX_CURSOR_BYTES: usize = 8 << 10;
 
 /// Positions in all streams that are read.
 #[derive(Debug, Default)]
 pub(crate) struct Positions {
     streams: HashMap<StreamRef, Position>,
+    /// Streams that there were.
+    count: u64,
 }
 
 #[derive(Debug, Default)]
@@ -21,6 +27,8 @@ struct Position {
     resumed: u64,
     /// Whether the stream is over.
     ended: bool,
+    /// How many streams came before it.
+    number: u64,
 }
 
 /// Whether a record was seen on an earlier connection.
@@ -30,7 +38,7 @@ pub(crate) enum Novelty {
     Repeated,
 }
 
-/// Which streams of a pod are read.
+/// Which of the streams are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Selection {
     pub(crate) container: Option<ContainerName>,
@@ -49,15 +57,16 @@ impl Positions {
     ///
     /// With it, a reader of the last lines who connects again does not get the older lines of a
     /// stream that had none among the last.
-    pub(crate) fn behind(pod: &PodLogs, selection: &Selection) -> Self {
-        let selected = pod.streams.iter().filter(|state| selection.takes(&state.source));
-        let streams = selected
-            .map(|state| {
-                let position = Position { next: state.length, ..Position::default() };
-                (state.source.clone(), position)
-            })
-            .collect();
-        Self { streams }
+    pub(crate) fn behind(streams: &[StreamState], selection: &Selection) -> Self {
+        let selected = streams.iter().filter(|state| selection.takes(&state.source));
+        let mut positions = Self::default();
+        for state in selected {
+            let number = positions.count;
+            positions.count += 1;
+            let position = Position { next: state.length, number, ..Position::default() };
+            positions.streams.insert(state.source.clone(), position);
+        }
+        positions
     }
 
     /// Takes note of a record that came.
@@ -65,7 +74,9 @@ impl Positions {
         let end = record.offset.saturating_add(record.length);
         let Some(position) = self.streams.get_mut(&record.source) else {
             let ended = is_end(record);
-            self.streams.insert(record.source.clone(), Position { next: end, resumed: 0, ended });
+            let position = Position { next: end, resumed: 0, ended, number: self.count };
+            self.count += 1;
+            self.streams.insert(record.source.clone(), position);
             return Novelty::New;
         };
         if is_end(record) {
@@ -84,13 +95,38 @@ impl Positions {
 
     /// Where to go on. From now on, what lies before is known.
     pub(crate) fn resume(&mut self) -> Cursor {
+        self.forget_old();
         let mut positions = Vec::with_capacity(self.streams.len());
         for (source, position) in &mut self.streams {
             position.resumed = position.next;
-            positions.push((source.clone(), position.next));
+            positions.push((StreamKey::of(source), position.next));
         }
         positions.sort();
         Cursor { positions }
+    }
+
+    /// Leaves out streams that are over, from the oldest on, until a cursor fits into a header. The
+    /// service knows that what is so much older than the newest was read.
+    fn forget_old(&mut self) {
+        let digits = |number: u64| number.checked_ilog10().unwrap_or(0) as usize + 1;
+        let length = |(source, position): (&StreamRef, &Position)| {
+            StreamKey::of(source).to_string().len() + digits(position.next) + 2
+        };
+        let mut total: usize = self.streams.iter().map(length).sum();
+        let over = self.streams.iter().filter(|(_, position)| position.ended);
+        let mut over: Vec<_> = over.map(|(source, position)| (position.number, source)).collect();
+        over.sort_unstable();
+        let mut forgotten = Vec::new();
+        for (_, source) in over {
+            if total <= MAX_CURSOR_BYTES {
+                break;
+            }
+            total -= length((source, &self.streams[source]));
+            forgotten.push(source.clone());
+        }
+        for source in forgotten {
+            self.streams.remove(&source);
+        }
     }
 
     /// Whether there are streams and all that were seen are over.
@@ -99,9 +135,9 @@ impl Positions {
     }
 }
 
-/// Whether the streams of a pod that are read are over, as the service says.
-pub(crate) fn has_ended(pod: &PodLogs, selection: &Selection) -> bool {
-    let mut selected = pod.streams.iter().filter(|state| selection.takes(&state.source)).peekable();
+/// Whether the streams that are read are over, as the service says.
+pub(crate) fn has_ended(streams: &[StreamState], selection: &Selection) -> bool {
+    let mut selected = streams.iter().filter(|state| selection.takes(&state.source)).peekable();
     selected.peek().is_some() && selected.all(|state| state.end.is_some())
 }
 
@@ -111,9 +147,9 @@ fn is_end(record: &Record) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Novelty, Positions, Selection, has_ended};
+    use super::{Novelty, Positions, Selection, StreamKey, has_ended};
     use proptest::prelude::*;
-    use relay_protocol::read::{Content, Marker, PodLogs, Record};
+    use relay_protocol::read::{Content, Marker, Record, StreamState};
 
     fn record(stream: &str, offset: u64, length: u64, content: &str) -> Record {
         let text = format!(
@@ -125,11 +161,10 @@ mod tests {
     const END: &str = r#""marker":{"kind":"end","reason":"eof"}"#;
     const TEXT: &str = r#""text":"x""#;
 
-    fn pod(end: &str) -> PodLogs {
+    fn pod(end: &str) -> Vec<StreamState> {
         let text = format!(
-            r#"{{"namespace":"local","pod":"p","streams":[
-                {{"container":"main","instance":"a1","stream":"stdout","created":0,"length":9{end}}},
-                {{"container":"main","instance":"a1","stream":"stderr","created":0,"length":4}}]}}"#
+            r#"[{{"container":"main","instance":"a1","stream":"stdout","created":0,"length":9{end}}},
+                {{"container":"main","instance":"a1","stream":"stderr","created":0,"length":4}}]"#
         );
         serde_json::from_str(&text).unwrap()
     }
@@ -142,6 +177,39 @@ mod tests {
         positions.note(&record("stderr", 0, 2, r#""marker":{"kind":"dropped"}"#));
         positions.note(&record("stdout", 5, 3, TEXT));
         assert_eq!(positions.resume().to_string(), "main/stderr@a1:2,main/stdout@a1:8");
+    }
+
+    #[test]
+    fn streams_of_several_pods_are_told_apart() {
+        let mut positions = Positions::default();
+        let mut of = |pod: &str, offset| {
+            let mut record = record("stdout", offset, 5, TEXT);
+            record.source.pod = Some(pod.parse().unwrap());
+            positions.note(&record)
+        };
+        assert_eq!((of("a", 0), of("b", 0)), (Novelty::New, Novelty::New));
+        let cursor = positions.resume().to_string();
+        assert_eq!(cursor.split(',').filter(|one| one.ends_with(":5")).count(), 2, "{cursor}");
+    }
+
+    #[test]
+    fn a_cursor_leaves_out_the_oldest_that_are_over_when_it_gets_long() {
+        let mut positions = Positions::default();
+        for number in 0..5_000 {
+            let mut record = record("stdout", 0, 5, if number % 50 == 0 { TEXT } else { END });
+            record.source.pod = Some(format!("p{number}").parse().unwrap());
+            positions.note(&record);
+        }
+        let newest: Vec<_> = positions.streams.keys().cloned().collect();
+        let cursor = positions.resume();
+        assert!((7_000..=8 << 10).contains(&cursor.to_string().len()), "{cursor}");
+        let named = |number: u32| {
+            let pod = Some(format!("p{number}").parse().unwrap());
+            let source = newest.iter().find(|source| source.pod == pod).unwrap();
+            cursor.positions.iter().any(|(key, _)| *key == StreamKey::of(source))
+        };
+        assert!(named(0) && named(4_950), "what is not over is named");
+        assert!(named(4_999) && !named(1));
     }
 
     #[test]

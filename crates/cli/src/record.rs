@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use relay_protocol::{
+    name::PodName,
     read::{Content, Marker, Record, StreamRef},
     time::UnixMillis,
 };
@@ -19,6 +20,8 @@ pub(crate) struct Records {
 /// [`Record`] reads the same form, but through a tree of values, which takes several times as long.
 #[derive(Debug, Deserialize)]
 struct Fields<'a> {
+    #[serde(borrow, default)]
+    pod: Option<Cow<'a, str>>,
     #[serde(borrow)]
     container: Cow<'a, str>,
     #[serde(borrow)]
@@ -62,10 +65,13 @@ impl Fields<'_> {
         source.instance.as_str() == self.instance
             && source.stream.as_str() == self.stream
             && source.container.as_str() == self.container
+            && source.pod.as_ref().map(PodName::as_str) == self.pod.as_deref()
     }
 
     fn source(&self) -> Result<StreamRef, serde_json::Error> {
+        let pod = self.pod.as_deref().map(str::parse).transpose();
         Ok(StreamRef {
+            pod: pod.map_err(serde_json::Error::custom)?,
             container: self.container.parse().map_err(serde_json::Error::custom)?,
             instance: self.instance.parse().map_err(serde_json::Error::custom)?,
             stream: self.stream.parse().map_err(serde_json::Error::custom)?,
@@ -84,12 +90,15 @@ mod tests {
         #[test]
         fn records_are_read_as_they_are_written(
             records in prop::collection::vec(
-                ("[ab]", "[xy]", any::<u32>(), proptest::option::of(any::<u32>()), 0..4_usize, ".{0,6}"),
+                (
+                    proptest::option::of("[pq]"), "[ab]", "[xy]", any::<u32>(),
+                    proptest::option::of(any::<u32>()), 0..4_usize, ".{0,6}",
+                ),
                 1..6,
             ),
         ) {
             let mut reader = Records::default();
-            for (instance, stream, offset, time, content, text) in records {
+            for (pod, instance, stream, offset, time, content, text) in records {
                 let content = match content {
                     0 => serde_json::json!({ "text": text }),
                     1 => serde_json::json!({ "base64": "/3R3bwo=" }),
@@ -101,6 +110,9 @@ mod tests {
                     "offset": offset, "length": 7, "later": [1],
                 });
                 record.as_object_mut().unwrap().extend(content.as_object().unwrap().clone());
+                if let Some(pod) = pod {
+                    record["pod"] = pod.into();
+                }
                 if let Some(time) = time {
                     record["time"] = time.into();
                 }

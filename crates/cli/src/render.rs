@@ -167,7 +167,7 @@ impl Renderer {
 
     /// A run ends once, though each of its streams does. That it went well goes without saying.
     fn end(&mut self, source: &StreamRef, reason: EndReason, exit: Option<u8>) -> Option<String> {
-        let StreamRef { container, instance, stream } = source;
+        let StreamRef { pod: _, container, instance, stream } = source;
         let exit = exit.filter(|exit| *exit != 0);
         let remark = match (reason, exit) {
             (EndReason::Eof, None) => return None,

@@ -12,7 +12,10 @@ use std::{
 };
 
 use relay_log_client::{ServiceUrl, Settings, UrlError};
-use relay_protocol::name::{ContainerName, NameError, Namespace, PodName};
+use relay_protocol::{
+    context::{ContextError, ContextFields},
+    name::{ContainerName, NameError, Namespace, PodName},
+};
 
 use crate::{
     environment::Environment,
@@ -25,7 +28,7 @@ use flags::{Flags, Request};
 pub(crate) use flags::{Copying, Recipient, USAGE};
 
 /// Relay's own variables: the command does not see them, and sees all others.
-pub(crate) const HIDDEN: [&str; 11] = [
+pub(crate) const HIDDEN: [&str; 15] = [
     "RELAY_LOG_URL",
     "RELAY_TOKEN_FILE",
     "RELAY_CA_FILE",
@@ -34,6 +37,10 @@ pub(crate) const HIDDEN: [&str; 11] = [
     "RELAY_NAMESPACE",
     "RELAY_POD",
     "RELAY_CONTAINER",
+    "RELAY_WORKFLOW",
+    "RELAY_TRIGGER",
+    "RELAY_RUN",
+    "RELAY_STEP",
     "RELAY_GRACE",
     "RELAY_TERMINATION_LOG",
     "RELAY_RUN_DIR",
@@ -90,6 +97,9 @@ pub(crate) enum ConfigError {
     /// Not a name.
     #[error("failed to read {0}")]
     Name(&'static str, #[source] NameError),
+    /// Names that name no part of a workflow.
+    #[error("failed to read RELAY_WORKFLOW, RELAY_TRIGGER, RELAY_RUN and RELAY_STEP")]
+    Context(#[source] ContextError),
     /// A relative path in a folder that is gone.
     #[error("failed to find the working directory")]
     Folder(#[source] io::Error),
@@ -136,6 +146,8 @@ pub(crate) enum Plan {
 pub(crate) struct Config {
     /// Where it goes and under which names.
     pub(crate) settings: Settings,
+    /// Why the output is kept without the part of a workflow that was named: no reason not to run.
+    pub(crate) trouble: Option<ConfigError>,
     /// How long delivery may take after the command's end.
     pub(crate) flush_max: Duration,
     /// Time between SIGTERM and SIGKILL.
@@ -202,18 +214,25 @@ impl Sources<'_> {
         if flush_max > FLUSH_LIMIT {
             return Err(ConfigError::FlushTooLong { given: flush_max });
         }
+        let container = self.name::<ContainerName>("RELAY_CONTAINER", || "main".to_owned())?;
+        let (context, trouble) = match self.context(&container) {
+            Ok(context) => (context, None),
+            Err(error) => (ContextFields::default(), Some(error)),
+        };
         let settings = Settings {
             url,
             token_file: self.path(flags.token_file, "RELAY_TOKEN_FILE")?,
             ca_file,
             namespace: self.name::<Namespace>("RELAY_NAMESPACE", || "local".to_owned())?,
             pod: self.name::<PodName>("RELAY_POD", || pod_name(self.host))?,
-            container: self.name::<ContainerName>("RELAY_CONTAINER", || "main".to_owned())?,
+            container,
+            context,
             block_max: self.duration(flags.block_max, "RELAY_BLOCK_MAX", BLOCK_MAX)?,
             ring_bytes: RING_BYTES,
         };
         Ok(Some(Config {
             settings,
+            trouble,
             flush_max,
             grace: self.duration(None, "RELAY_GRACE", GRACE)?,
             masked: flags.mask_env,
@@ -224,6 +243,17 @@ impl Sources<'_> {
                 .unwrap_or_else(|| TERMINATION_LOG.into()),
             run_dir: self.path(None, "RELAY_RUN_DIR")?.unwrap_or_else(|| RUN_DIR.into()),
         }))
+    }
+
+    fn context(&self, container: &ContainerName) -> Result<ContextFields, ConfigError> {
+        let fields = ContextFields {
+            workflow: self.optional_name("RELAY_WORKFLOW")?,
+            trigger: self.optional_name("RELAY_TRIGGER")?,
+            run: self.optional_name("RELAY_RUN")?,
+            step: self.optional_name("RELAY_STEP")?,
+        };
+        let context = fields.resolve(container).map_err(ConfigError::Context)?;
+        Ok(context.map(Into::into).unwrap_or_default())
     }
 
     fn value(&self, flag: Option<OsString>, variable: &str) -> Option<OsString> {
@@ -264,6 +294,14 @@ impl Sources<'_> {
     ) -> Result<Name, ConfigError> {
         let text = self.text(None, variable)?.unwrap_or_else(default);
         Name::try_from(text).map_err(|source| ConfigError::Name(variable, source))
+    }
+
+    fn optional_name<Name: TryFrom<String, Error = NameError>>(
+        &self,
+        variable: &'static str,
+    ) -> Result<Option<Name>, ConfigError> {
+        let name = self.text(None, variable)?.map(Name::try_from).transpose();
+        name.map_err(|source| ConfigError::Name(variable, source))
     }
 }
 

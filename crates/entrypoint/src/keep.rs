@@ -105,6 +105,9 @@ fn begin(
 ) -> io::Result<(Process, Captures, Option<LogClient>)> {
     let Launched { pid, pipes, signals, forwarder } = launched;
     let copying = config.copying;
+    if let Some(trouble) = &config.trouble {
+        console.say(&format!("output is kept without its workflow: {}", sentence(trouble)));
+    }
     let (client, writers) = start_delivery(config.settings, copying, &console);
     let tees = match copying {
         Copying::Nothing => [None, None],

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use relay_protocol::{
+    context::ContextFields,
     name::{ContainerName, Instance, Namespace, PodName, StreamName},
     service_url::ServiceUrl,
     time::UnixMillis,
@@ -38,6 +39,8 @@ pub struct Settings {
     pub pod: PodName,
     /// Container within the pod.
     pub container: ContainerName,
+    /// The part of a workflow that the container belongs to.
+    pub context: ContextFields,
     /// How long a write waits at most while the ring is full, before bytes are dropped.
     pub block_max: Duration,
     /// Most bytes that are held for all streams together.
@@ -106,6 +109,7 @@ fn creations(settings: &Settings, streams: &[StreamName]) -> Result<Vec<CreateSt
         namespace: Some(settings.namespace.clone()),
         pod: Some(settings.pod.clone()),
         pod_uid: None,
+        context: settings.context.clone(),
     };
     Ok(streams.iter().map(creation).collect())
 }

@@ -12,7 +12,10 @@ mod id;
 pub mod list;
 mod markers;
 mod metrics;
+mod openapi;
 pub mod read;
+mod routes;
+mod workflows;
 
 use std::sync::Arc;
 
@@ -21,7 +24,6 @@ use axum::{
     extract::{Request, State},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use http::{StatusCode, header};
 use tokio_util::sync::CancellationToken;
@@ -52,14 +54,7 @@ pub struct App {
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/logs", post(create::create))
-        .route("/logs/{id}/data", post(append::append).patch(append::patch).head(head::head))
-        .route("/logs/{id}/markers", post(markers::mark))
-        .route("/logs/{id}/end", post(end::end))
-        .merge(operating())
-        .merge(list::router())
-        .merge(read::router())
+    routes::router(routes::all())
         .fallback(|| async { ApiError::NotFound })
         .layer(from_fn_with_state(Arc::clone(&app), observe))
         .with_state(app)
@@ -68,17 +63,10 @@ pub fn router(app: Arc<App>) -> Router {
 /// For connections beyond the most that are served: probes are answered, and whatever else is
 /// asked for is to be asked for again.
 pub fn probes(app: Arc<App>) -> Router {
-    operating()
+    routes::router(routes::operating())
         .fallback(|| async { ApiError::Crowded(RetryAfter::SOON) })
         .layer(from_fn_with_state(Arc::clone(&app), observe))
         .with_state(app)
-}
-
-fn operating() -> Router<Arc<App>> {
-    Router::new()
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(metrics::metrics))
 }
 
 /// Counts answers, and gives the router's own errors the body that every error has.

@@ -79,4 +79,15 @@ pub trait Authorizer: Send + Sync + Debug {
         namespace: &'a Namespace,
         pod: Option<&'a PodName>,
     ) -> BoxFuture<'a, Result<Instant, AuthError>>;
+
+    /// Those of these namespaces of which the caller may read the logs of all pods.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`] if the caller is nobody, or somebody cannot be asked.
+    fn readable<'a>(
+        &'a self,
+        caller: &'a Caller,
+        namespaces: Vec<Namespace>,
+    ) -> BoxFuture<'a, Result<Vec<Namespace>, AuthError>>;
 }

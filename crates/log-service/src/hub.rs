@@ -6,6 +6,7 @@ mod create;
 mod end;
 mod handle;
 mod load;
+mod parts;
 mod pods;
 mod write;
 
@@ -29,6 +30,7 @@ pub use self::{
     create::{CreateError, Created, Meta},
     end::EndError,
     handle::{FollowGuard, SegmentError, Snapshot, StreamHandle},
+    parts::{PartEntry, TriggerEntries},
     pods::IndexEntry,
     write::WriteError,
 };

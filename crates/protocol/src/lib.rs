@@ -3,6 +3,7 @@
 //! Pure: no runtime, no cluster, no files. The prose of the same contract is `docs/http-api.md`.
 
 pub mod capability;
+pub mod context;
 pub mod header;
 pub mod limit;
 pub mod name;

@@ -59,6 +59,17 @@ macro_rules! name {
             }
         }
 
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "description": $rule })
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str(&self.0)
@@ -98,11 +109,46 @@ name!(
     |text| is_label(text, 63)
 );
 name!(
+    /// Name of a workflow within its namespace.
+    WorkflowName, "workflow name",
+    "use 1 to 63 of A-Z, a-z, 0-9, -, _ and ., beginning and ending with a letter or digit",
+    is_label_value
+);
+name!(
+    /// Id of a workflow's trigger: the synchronization id.
+    TriggerId, "trigger id",
+    "use 1 to 63 of A-Z, a-z, 0-9, -, _ and ., beginning and ending with a letter or digit",
+    is_label_value
+);
+name!(
+    /// Number or name of a workflow's run.
+    RunName, "run",
+    "use 1 to 63 of A-Z, a-z, 0-9, -, _ and ., beginning and ending with a letter or digit",
+    is_label_value
+);
+name!(
+    /// Name of a step of a run.
+    StepName, "step name",
+    "use 1 to 63 of A-Z, a-z, 0-9, -, _ and ., beginning and ending with a letter or digit",
+    is_label_value
+);
+name!(
     /// Name of a stream: `stdout`, `stderr` or another.
     StreamName, "stream name",
     "use 1 to 63 of a-z, 0-9, - and .",
     |text| (1..=63).contains(&text.len()) && text.bytes().all(|byte| is_plain(byte) || byte == b'.')
 );
+
+/// The form of the values of Kubernetes' labels, but for the empty one.
+fn is_label_value(text: &str) -> bool {
+    let is_edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    let is_inner = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    bytes.len() <= 63
+        && bytes.iter().all(is_inner)
+        && is_edge(bytes.first())
+        && is_edge(bytes.last())
+}
 
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
@@ -124,7 +170,7 @@ fn is_subdomain(text: &str, longest: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Namespace, PodName, StreamName};
+    use super::{Namespace, PodName, StreamName, WorkflowName};
 
     #[test]
     fn names_that_could_leave_their_folder_are_refused() {
@@ -136,6 +182,10 @@ mod tests {
         for text in ["", "a/b", "A", "a_b", "a\n", "a b"] {
             assert!(text.parse::<StreamName>().is_err(), "{text:?}");
         }
+        for text in ["", ".", "..", ".a", "a.", "_", "-a", "a/b", "a b", "é", "a\0b", "$(A)"] {
+            assert!(text.parse::<WorkflowName>().is_err(), "{text:?}");
+        }
+        assert!("a".repeat(64).parse::<WorkflowName>().is_err());
         assert!("a.b".parse::<Namespace>().is_err());
         assert!("a".repeat(64).parse::<Namespace>().is_err());
     }
@@ -145,6 +195,9 @@ mod tests {
         assert_eq!("web-0.example".parse::<PodName>().unwrap().as_str(), "web-0.example");
         assert_eq!("a".repeat(63).parse::<Namespace>().unwrap().as_str().len(), 63);
         assert_eq!("stdout".parse::<StreamName>().unwrap().to_string(), "stdout");
+        for text in ["7", "Deploy_to-eu.1", "a..b", &"a".repeat(63)] {
+            assert_eq!(text.parse::<WorkflowName>().unwrap().as_str(), text);
+        }
     }
 
     #[test]

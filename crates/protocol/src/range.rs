@@ -120,6 +120,20 @@ pub(crate) fn position(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for ByteRange {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ByteRange".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let form = "as in Content-Range, the last byte included";
+        schemars::json_schema!({
+            "type": "string", "pattern": "^bytes [0-9]+-[0-9]+/\\*$", "description": form,
+        })
+    }
+}
+
 impl TryFrom<String> for ByteRange {
     type Error = RangeError;
 

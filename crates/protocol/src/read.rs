@@ -3,9 +3,13 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{
-    name::{ContainerName, Instance, Namespace, PodName, StreamName},
+    name::{
+        ContainerName, Instance, Namespace, PodName, RunName, StepName, StreamName, TriggerId,
+        WorkflowName,
+    },
     range::position,
     time::UnixMillis,
     write::EndReason,
@@ -13,7 +17,11 @@ use crate::{
 
 /// One stream as a reader names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StreamRef {
+    /// Pod that wrote it, where a log has the streams of several.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pod: Option<PodName>,
     /// Container that wrote it.
     pub container: ContainerName,
     /// Run of the container.
@@ -24,6 +32,7 @@ pub struct StreamRef {
 
 /// One line of `application/x-ndjson`, or the data of one server-sent event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Record {
     /// Where the bytes come from.
     #[serde(flatten)]
@@ -42,6 +51,7 @@ pub struct Record {
 
 /// What a record holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Content {
     /// A line with its newline, or the part of one, in UTF-8.
@@ -54,6 +64,7 @@ pub enum Content {
 
 /// A remark of Relay's within a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Marker {
     /// The writer lost these bytes.
@@ -78,13 +89,23 @@ pub enum Marker {
     },
 }
 
-/// How far a reader came, per stream: `container/stream@instance:offset`, joined by commas.
+/// How far a reader came, per stream: names and positions, joined by commas.
 ///
 /// It is the `id:` of a server-sent event and the value of `Last-Event-ID`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// Streams and the position after the last byte that was read of each.
-    pub positions: Vec<(StreamRef, u64)>,
+    pub positions: Vec<(StreamKey, u64)>,
+}
+
+/// What a cursor calls a stream.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StreamKey {
+    /// In the log of a pod: `container/stream@instance`.
+    Named(StreamRef),
+    /// In a log of several pods: 16 hexadecimal digits of a hash of the same with the pod's name
+    /// before it. Such a log may have hundreds of streams, and a cursor must fit into a header.
+    Hashed(u64),
 }
 
 /// A text that is not a cursor.
@@ -92,13 +113,48 @@ pub struct Cursor {
 #[error("not a position: send the `id` of the last event as it was received")]
 pub struct CursorError;
 
+impl StreamKey {
+    /// What a stream is called in cursors.
+    #[must_use]
+    pub fn of(source: &StreamRef) -> Self {
+        let Some(pod) = &source.pod else { return Self::Named(source.clone()) };
+        let StreamRef { pod: _, container, instance, stream } = source;
+        let hash = Sha256::digest(format!("{pod}/{container}/{stream}@{instance}"));
+        Self::Hashed(hash.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let Some((container, rest)) = text.split_once('/') else {
+            let is_hash = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let hash = is_hash.then(|| u64::from_str_radix(text, 16).ok()).flatten()?;
+            return Some(Self::Hashed(hash));
+        };
+        let (stream, instance) = rest.split_once('@')?;
+        Some(Self::Named(StreamRef {
+            pod: None,
+            container: container.parse().ok()?,
+            instance: instance.parse().ok()?,
+            stream: stream.parse().ok()?,
+        }))
+    }
+}
+
+impl fmt::Display for StreamKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(StreamRef { pod: _, container, instance, stream }) => {
+                write!(formatter, "{container}/{stream}@{instance}")
+            }
+            Self::Hashed(hash) => write!(formatter, "{hash:016x}"),
+        }
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (StreamRef { container, instance, stream }, offset)) in
-            self.positions.iter().enumerate()
-        {
+        for (index, (key, offset)) in self.positions.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            write!(formatter, "{comma}{container}/{stream}@{instance}:{offset}")?;
+            write!(formatter, "{comma}{key}:{offset}")?;
         }
         Ok(())
     }
@@ -109,15 +165,8 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, CursorError> {
         let entry = |entry: &str| {
-            let (container, rest) = entry.split_once('/')?;
-            let (stream, rest) = rest.split_once('@')?;
-            let (instance, offset) = rest.split_once(':')?;
-            let source = StreamRef {
-                container: container.parse().ok()?,
-                instance: instance.parse().ok()?,
-                stream: stream.parse().ok()?,
-            };
-            Some((source, position(offset).filter(|_| !offset.is_empty())?))
+            let (key, offset) = entry.split_once(':')?;
+            Some((StreamKey::parse(key)?, position(offset).filter(|_| !offset.is_empty())?))
         };
         let entries = text.split(',').filter(|_| !text.is_empty());
         let positions = entries.map(entry).collect::<Option<_>>().ok_or(CursorError)?;
@@ -127,6 +176,7 @@ impl FromStr for Cursor {
 
 /// Answer to `GET /api/namespaces/{ns}/pods`: the pods that have a log, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PodList {
     /// The pods.
     pub pods: Vec<PodLogs>,
@@ -134,6 +184,7 @@ pub struct PodList {
 
 /// What is kept of one pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PodLogs {
     /// Its namespace.
     pub namespace: Namespace,
@@ -145,6 +196,7 @@ pub struct PodLogs {
 
 /// State of one stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StreamState {
     /// Which one.
     #[serde(flatten)]
@@ -161,14 +213,62 @@ pub struct StreamState {
     pub exit: Option<u8>,
 }
 
+/// Answer to `GET /api/workflows/{workflow}/triggers`: the triggers that have a log, by id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct WorkflowTriggers {
+    /// The namespace of the workflow.
+    pub namespace: Namespace,
+    /// The workflow.
+    pub workflow: WorkflowName,
+    /// Its triggers, without their streams.
+    pub triggers: Vec<WorkflowTriggerState>,
+}
+
+/// What is kept of a trigger of a workflow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct WorkflowTriggerState {
+    /// Its synchronization id.
+    pub id: TriggerId,
+    /// The namespace of its workflow.
+    pub namespace: Namespace,
+    /// Its workflow.
+    pub workflow: WorkflowName,
+    /// When its first stream was created.
+    pub created: UnixMillis,
+    /// When its newest stream was created.
+    pub newest: UnixMillis,
+    /// Its streams, in the order in which they were created; absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub streams: Option<Vec<StreamState>>,
+}
+
+/// What is kept of a step of a workflow's run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct WorkflowStepState {
+    /// The namespace of its workflow.
+    pub namespace: Namespace,
+    /// Its workflow.
+    pub workflow: WorkflowName,
+    /// The run.
+    pub run: RunName,
+    /// The step.
+    pub step: StepName,
+    /// Its streams, in the order in which they were created.
+    pub streams: Vec<StreamState>,
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Content, Cursor, Marker, Record, StreamRef};
+    use super::{Content, Cursor, Marker, Record, StreamKey, StreamRef};
     use crate::{time::UnixMillis, write::EndReason};
     use proptest::prelude::*;
 
     fn source() -> StreamRef {
         StreamRef {
+            pod: None,
             container: "main".parse().unwrap(),
             instance: "a1".parse().unwrap(),
             stream: "std.out".parse().unwrap(),
@@ -196,11 +296,26 @@ mod tests {
 
     #[test]
     fn a_cursor_survives_the_header() {
-        let cursor = Cursor { positions: vec![(source(), 9), (source(), u64::MAX)] };
+        let key = || StreamKey::of(&source());
+        let cursor = Cursor { positions: vec![(key(), 9), (key(), u64::MAX)] };
         assert_eq!(cursor.to_string(), "main/std.out@a1:9,main/std.out@a1:18446744073709551615");
         assert_eq!(cursor.to_string().parse(), Ok(cursor));
         assert_eq!("".parse(), Ok(Cursor::default()));
         for text in ["x", "main/stdout@a1", "main/stdout@a1:", "main/stdout@a1:-1", ","] {
+            assert!(text.parse::<Cursor>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn streams_of_several_pods_have_short_names_that_tell_the_pods_apart() {
+        let key =
+            |pod: &str| StreamKey::of(&StreamRef { pod: Some(pod.parse().unwrap()), ..source() });
+        let cursor = Cursor { positions: vec![(key("web-0"), 9), (key("web-1"), 0)] };
+        assert_ne!(cursor.positions[0].0, cursor.positions[1].0);
+        let text = cursor.to_string();
+        assert_eq!(text.len(), 16 + 2 + 1 + 16 + 2);
+        assert_eq!(text.parse(), Ok(cursor));
+        for text in ["0123456789abcde:1", "0123456789abcdeg:1", "+123456789abcdef:1"] {
             assert!(text.parse::<Cursor>().is_err(), "{text}");
         }
     }

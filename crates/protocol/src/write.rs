@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    context::ContextFields,
     name::{ContainerName, Instance, Namespace, PodName, PodUid, StreamName},
     range::ByteRange,
 };
@@ -10,8 +11,10 @@ use crate::{
 /// Body of `POST /logs`. `{"name": "stdout"}` alone is enough.
 ///
 /// `namespace`, `pod` and `podUid` count only where the service runs without authentication;
-/// otherwise they come from the caller's identity and are ignored here.
+/// otherwise they come from the caller's identity and are ignored here. What is said of a workflow
+/// counts always: within that namespace, and when the stream is created.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct CreateStream {
     /// Name of the stream within its container.
@@ -35,10 +38,14 @@ pub struct CreateStream {
     /// Unique id of the pod.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pod_uid: Option<PodUid>,
+    /// The part of a workflow that the stream belongs to.
+    #[serde(flatten)]
+    pub context: ContextFields,
 }
 
 /// Answer to `POST /logs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct StreamCreated {
     /// Append-only capability for this one stream. A secret: never logged.
@@ -56,6 +63,7 @@ pub struct StreamCreated {
 
 /// Body of `POST /logs/{id}/markers`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MarkRange {
     /// The bytes that the markers are about.
     pub range: ByteRange,
@@ -68,6 +76,7 @@ pub struct MarkRange {
 
 /// What a writer may say of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum WriterMarker {
     /// The writer lost these bytes and will never send them.
@@ -78,6 +87,7 @@ pub enum WriterMarker {
 
 /// Body of `POST /logs/{id}/end`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EndStream {
     /// Length of the stream in bytes, dropped ones included.
     pub length: u64,
@@ -92,6 +102,7 @@ pub struct EndStream {
 
 /// Why a stream is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum EndReason {
     /// The process closed the stream or exited.
@@ -104,6 +115,7 @@ pub enum EndReason {
 
 /// Answer to `POST /logs/{id}/end`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StreamEnded {
     /// The first 16 ranges that are neither stored nor marked. They may be filled for 10 minutes.
     pub gaps: Vec<ByteRange>,
@@ -113,6 +125,17 @@ pub struct StreamEnded {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Crc32c(pub u32);
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Crc32c {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Crc32c".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[0-9A-Fa-f]{8}$" })
+    }
+}
 
 /// A text that is not a CRC-32C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use relay_protocol::{
     header::{LAST_EVENT_ID, NDJSON, OCTET_STREAM},
-    read::PodLogs,
+    read::StreamState,
 };
 use reqwest::{
     Response, StatusCode,
@@ -40,9 +40,9 @@ impl Reader {
     }
 
     /// See [`Positions::behind`].
-    pub(super) fn begin_behind(&mut self, pod: &PodLogs, selection: &Selection) {
+    pub(super) fn begin_behind(&mut self, streams: &[StreamState], selection: &Selection) {
         if let Self::Records { positions, .. } = self {
-            *positions = Positions::behind(pod, selection);
+            *positions = Positions::behind(streams, selection);
         }
     }
 

@@ -3,10 +3,14 @@
 use std::{cell::Cell, future::pending};
 
 use bytes::Bytes;
+use relay_protocol::context::{Context, Part};
 use reqwest::{Response, StatusCode, Url};
 use tokio::time::sleep;
 
-use super::{LogsError, Print, Request, Runs, STALL, reader::Reader, retry::Retry};
+use super::{
+    LogsError, Print, Request, Runs, STALL, Subject, part_segments, reader::Reader, retry::Retry,
+    streams,
+};
 use crate::{
     client::{Client, ClientError},
     output::Output,
@@ -69,8 +73,8 @@ impl<'a> Session<'a> {
         if !self.request.follow || self.request.tail.is_none() {
             return Ok(());
         }
-        match self.client.pod(&self.request.namespace, &self.request.pod).await {
-            Ok(pod) => self.reader.begin_behind(&pod, &self.request.selection),
+        match streams(self.client, self.request).await {
+            Ok(streams) => self.reader.begin_behind(&streams, &self.request.selection),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error.into()),
         }
@@ -116,13 +120,21 @@ impl<'a> Session<'a> {
 
     fn address(&self) -> Url {
         let resumes = self.connections > 0;
-        let Request { namespace, pod, selection, runs, follow, tail, since, print } = self.request;
-        let segments = ["api", "namespaces", namespace.as_str(), "pods", pod.as_str(), "logs"];
+        let Request { namespace, subject, selection, runs, follow, tail, since, print } =
+            self.request;
+        let (mut segments, asked) = match subject {
+            Subject::Pod(pod) => {
+                (vec!["api", "namespaces", namespace.as_str(), "pods", pod.as_str()], None)
+            }
+            Subject::Part(context) => (part_segments(context), Some(namespace.to_string())),
+        };
+        segments.push("logs");
         let mut url = self.client.resource(&segments);
         let since = since
             .as_ref()
             .map(|since| if resumes { since.time.to_string() } else { since.text.clone() });
         let parameters = [
+            ("namespace", asked),
             ("container", selection.container.as_ref().map(ToString::to_string)),
             ("stream", selection.stream.as_ref().map(ToString::to_string)),
             ("previous", (*runs == Runs::BeforeLast).then(|| "true".to_owned())),
@@ -142,11 +154,14 @@ impl<'a> Session<'a> {
 
     /// Whether an orderly end of the answer is the end of the log: the service may be stopping.
     async fn is_over(&self) -> bool {
+        if let Subject::Part(Context { part: Part::Trigger(_), .. }) = self.request.subject {
+            return false;
+        }
         if self.reader.has_seen_the_end() {
             return true;
         }
-        let pod = self.client.pod(&self.request.namespace, &self.request.pod).await;
-        pod.is_ok_and(|pod| has_ended(&pod, &self.request.selection))
+        let streams = streams(self.client, self.request).await;
+        streams.is_ok_and(|streams| has_ended(&streams, &self.request.selection))
     }
 
     fn may_go_on(&self, error: &LogsError) -> bool {
@@ -171,14 +186,16 @@ impl<'a> Session<'a> {
     }
 
     fn no_log(&self) -> LogsError {
-        let Request { namespace, pod, selection, .. } = self.request;
+        let Request { namespace, subject, selection, .. } = self.request;
         let container = selection.container.as_ref();
         let container = container.map(|name| format!("container {name} of ")).unwrap_or_default();
-        LogsError::NoLog {
-            what: format!("{container}pod {pod} in namespace {namespace}"),
-            namespace: namespace.clone(),
-            program: self.client.program(),
-            advice: self.client.advice(namespace),
+        let what = format!("{container}{subject} in namespace {namespace}");
+        let (program, advice) = (self.client.program(), self.client.advice(namespace));
+        match subject {
+            Subject::Pod(_) => {
+                LogsError::NoLog { what, namespace: namespace.clone(), program, advice }
+            }
+            Subject::Part(_) => LogsError::NoPart { what, advice },
         }
     }
 }

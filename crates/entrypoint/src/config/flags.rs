@@ -38,7 +38,8 @@ Options (the variable in brackets is used without the option):
   -V, --version      print the version
 
 Names of the log: RELAY_NAMESPACE (local), RELAY_POD (the host's name),
-RELAY_CONTAINER (main). RELAY_GRACE is the pod's grace period (30s).
+RELAY_CONTAINER (main). It belongs to RELAY_TRIGGER of RELAY_WORKFLOW, or to
+RELAY_STEP (the container's name) of RELAY_RUN. RELAY_GRACE is the pod's grace period (30s).
 RELAY_RUN_DIR (/relay-run) is a folder that outlives the container, if it is there.
 ";
 

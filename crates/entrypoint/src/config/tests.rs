@@ -1,7 +1,7 @@
 use std::{ffi::CString, time::Duration};
 
 use proptest::prelude::*;
-use relay_protocol::name::PodName;
+use relay_protocol::{context::ContextFields, name::PodName};
 
 use super::{Config, Copying, Plan, pod_name, read};
 use crate::environment::Environment;
@@ -53,6 +53,37 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.settings.ring_bytes, 8 << 20);
     assert_eq!(config.termination_log.to_str(), Some("/dev/termination-log"));
     assert_eq!(config.run_dir.to_str(), Some("/relay-run"));
+}
+
+#[test]
+fn the_part_of_a_workflow_is_as_the_variables_say_and_a_wrong_one_is_told_and_left_out() {
+    let context = |variables: &[&str]| {
+        let config = config("", &[&[URL, "RELAY_CONTAINER=build"], variables].concat());
+        let trouble = config.trouble.map(|trouble| crate::sentence(&trouble)).unwrap_or_default();
+        let ContextFields { workflow, trigger, run, step } = config.settings.context;
+        let part = trigger.map(|trigger| trigger.to_string()).or_else(|| {
+            let (run, step) = (run?, step?);
+            Some(format!("{run}/{step}"))
+        });
+        let workflow = workflow.map(|workflow| workflow.to_string());
+        (workflow.into_iter().chain(part).collect::<Vec<_>>().join(" "), trouble)
+    };
+    let right = |text: &str| (text.to_owned(), String::new());
+    assert_eq!(context(&[]), right(""));
+    assert_eq!(context(&["RELAY_WORKFLOW=", "RELAY_RUN="]), right(""));
+    let trigger = context(&["RELAY_WORKFLOW=deploy", "RELAY_TRIGGER=push"]);
+    assert_eq!(trigger, right("deploy push"));
+    let step = context(&["RELAY_WORKFLOW=deploy", "RELAY_RUN=7"]);
+    assert_eq!(step, right("deploy 7/build"));
+    for (variables, why) in [
+        (&["RELAY_RUN=7"][..], "belong to a workflow"),
+        (&["RELAY_WORKFLOW=a b", "RELAY_RUN=7"], "RELAY_WORKFLOW: \"a b\" is not a workflow name"),
+        (&["RELAY_WORKFLOW=a", "RELAY_RUN=7", "RELAY_TRIGGER=t"], "leave one out"),
+    ] {
+        let (context, trouble) = context(variables);
+        assert_eq!(context, "");
+        assert!(trouble.contains(why), "{trouble}");
+    }
 }
 
 #[test]

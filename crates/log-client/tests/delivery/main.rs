@@ -23,6 +23,7 @@ fn settings(url: &str) -> Settings {
         namespace: "local".parse().unwrap(),
         pod: "web-0".parse().unwrap(),
         container: "main".parse().unwrap(),
+        context: relay_protocol::context::ContextFields::default(),
         block_max: Duration::from_secs(30),
         ring_bytes: 8 << 20,
     }

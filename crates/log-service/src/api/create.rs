@@ -50,16 +50,18 @@ fn meta(
     wanted: CreateStream,
 ) -> Result<(relay_protocol::name::Namespace, Meta), ApiError> {
     let Identity { namespace, pod, pod_uid } = identity;
-    let CreateStream { name, container, instance, writer, namespace: _, pod: _, pod_uid: _ } =
-        wanted;
+    let CreateStream { name, container, instance, writer, context, .. } = wanted;
     let main = || "main".parse().expect("\"main\" is a container name");
+    let container = container.unwrap_or_else(main);
+    let context = context.resolve(&container);
     let meta = Meta {
         pod,
         pod_uid,
-        container: container.unwrap_or_else(main),
+        container,
         instance: instance.unwrap_or_else(random_instance),
         name,
         writer: writer.as_deref().map(hash_writer).transpose()?,
+        context: context.map_err(|error| ApiError::Unprocessable(error.to_string()))?,
         created: clock::unix_millis(),
     };
     Ok((namespace, meta))

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use relay_protocol::{header::PROBLEM, problem::Problem};
+use relay_protocol::{
+    header::PROBLEM,
+    name::{NameError, Namespace, WorkflowName},
+    problem::Problem,
+};
 
 use crate::{
     auth::AuthError,
@@ -39,6 +43,12 @@ pub enum ApiError {
     /// 409: in contradiction to what is stored.
     #[error("{0}")]
     Conflict(String),
+    /// 409: the name of a workflow is in several namespaces, of which the caller may read these.
+    #[error(
+        "there is a workflow {0} in several namespaces: add namespace= with one of {names}",
+        names = listed(.1)
+    )]
+    Ambiguous(WorkflowName, Vec<Namespace>),
     /// 413: more bytes than one request may carry.
     #[error("{0}")]
     TooLarge(String),
@@ -107,6 +117,7 @@ impl ApiError {
             }
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "timeout", "Request timed out"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            Self::Ambiguous(..) => (StatusCode::CONFLICT, "ambiguous", "Several namespaces"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large"),
             Self::UnsupportedMedia(_) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media", "Unsupported media")
@@ -132,6 +143,13 @@ impl ApiError {
         }
     }
 
+    fn candidates(&self) -> Vec<Namespace> {
+        match self {
+            Self::Ambiguous(_, namespaces) => namespaces.clone(),
+            _ => Vec::new(),
+        }
+    }
+
     fn retry_after(&self) -> Option<RetryAfter> {
         match self {
             Self::TooManyRequests(after)
@@ -144,6 +162,10 @@ impl ApiError {
     }
 }
 
+fn listed(namespaces: &[Namespace]) -> String {
+    namespaces.iter().map(Namespace::as_str).collect::<Vec<_>>().join(", ")
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, kind, title) = self.row();
@@ -152,6 +174,7 @@ impl IntoResponse for ApiError {
             title: title.to_owned(),
             status: status.as_u16(),
             detail: Some(self.to_string()),
+            candidates: self.candidates(),
         };
         let body = serde_json::to_vec(&problem).expect("a problem is made of text and a number");
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM)], body).into_response();
@@ -169,6 +192,12 @@ impl IntoResponse for ApiError {
 /// Whether an answer is an [`ApiError`].
 pub(super) fn is_problem(response: &Response) -> bool {
     response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM)
+}
+
+impl From<NameError> for ApiError {
+    fn from(error: NameError) -> Self {
+        Self::BadRequest(error.to_string())
+    }
 }
 
 impl From<AuthError> for ApiError {

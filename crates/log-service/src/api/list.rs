@@ -3,15 +3,13 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
     extract::{Path, State},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::header;
 use relay_protocol::{
-    name::{NameError, Namespace, PodName},
+    name::{Namespace, PodName},
     read::{PodList, PodLogs, StreamState},
 };
 
@@ -23,20 +21,13 @@ use crate::{auth::Caller, hub::IndexEntry, store::StoreError};
 const PARALLEL_PODS: usize = 4;
 const PARALLEL_STREAMS: usize = 8;
 
-/// The routes.
-pub fn router() -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/namespaces/{namespace}/pods", get(pods))
-        .route("/api/namespaces/{namespace}/pods/{pod}", get(pod))
-}
-
-async fn pods(
+/// `GET /api/namespaces/{namespace}/pods`
+pub(super) async fn pods(
     State(app): State<Arc<App>>,
     Path(namespace): Path<String>,
     caller: Caller,
 ) -> Result<Response, ApiError> {
-    let namespace: Namespace =
-        namespace.parse().map_err(|error: NameError| ApiError::BadRequest(error.to_string()))?;
+    let namespace: Namespace = namespace.parse()?;
     app.auth.authorize_read(&caller, &namespace, None).await?;
     let pods = app.hub.pods(&namespace).await?;
     let found = stream::iter(pods).map(|pod| pod_logs(&app, &namespace, pod));
@@ -45,7 +36,8 @@ async fn pods(
     Ok(fresh(&list))
 }
 
-async fn pod(
+/// `GET /api/namespaces/{namespace}/pods/{pod}`
+pub(super) async fn pod(
     State(app): State<Arc<App>>,
     Path((namespace, pod)): Path<(String, String)>,
     caller: Caller,
@@ -63,10 +55,19 @@ async fn pod_logs(
     pod: PodName,
 ) -> Result<Option<PodLogs>, ApiError> {
     let entries = app.hub.streams(namespace, &pod).await?;
+    let streams = states(app, namespace, entries).await?;
+    Ok((!streams.is_empty()).then(|| PodLogs { namespace: namespace.clone(), pod, streams }))
+}
+
+/// How far streams are.
+pub(super) async fn states(
+    app: &App,
+    namespace: &Namespace,
+    entries: Vec<IndexEntry>,
+) -> Result<Vec<StreamState>, StoreError> {
     let states = stream::iter(entries).map(|entry| state(app, namespace, entry));
     let states: Vec<Option<StreamState>> = states.buffered(PARALLEL_STREAMS).try_collect().await?;
-    let streams: Vec<StreamState> = states.into_iter().flatten().collect();
-    Ok((!streams.is_empty()).then(|| PodLogs { namespace: namespace.clone(), pod, streams }))
+    Ok(states.into_iter().flatten().collect())
 }
 
 /// How far a stream is; `None` if it is not there yet.
@@ -90,7 +91,8 @@ async fn state(
     }))
 }
 
-fn fresh(body: &impl serde::Serialize) -> Response {
+/// An answer in JSON that nobody may keep.
+pub(super) fn fresh(body: &impl serde::Serialize) -> Response {
     let body = serde_json::to_vec(body).expect("names and numbers have a form in JSON");
     let headers = [
         (header::CONTENT_TYPE, "application/json"),

@@ -12,22 +12,25 @@ mod tail;
 use std::sync::Arc;
 
 use axum::{
-    Router,
     body::Body,
     extract::{Path, Query as Parameters, State},
     response::{IntoResponse, Response},
-    routing::get,
 };
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use relay_protocol::{
+    context::Context,
     header::{EVENT_STREAM, LAST_EVENT_ID, NDJSON},
     name::{Namespace, PodName},
     read::Cursor,
+    time::UnixMillis,
 };
+use tokio::time::Instant;
 
 use super::{App, error::ApiError};
 use crate::{
-    auth::Caller,
+    auth::{AuthError, Caller},
+    hub::IndexEntry,
     read::{
         accept::{Format, negotiate},
         query::{Mode, Query, Runs},
@@ -35,7 +38,7 @@ use crate::{
         text::{Text, Timestamps},
     },
 };
-use reader::{PodReader, Progress, Writer};
+use reader::{Progress, Reader, Writer};
 
 /// What a browser must not do with captured output: guess its type, run it, keep it.
 const HARMLESS: [(HeaderName, HeaderValue); 3] = [
@@ -48,22 +51,63 @@ const HARMLESS: [(HeaderName, HeaderValue); 3] = [
 /// proxies and clients see that the answer has begun.
 const EVENTS_BEGIN: &[u8] = b"retry: 1000\n: relay\n\n";
 
-/// The routes.
-pub fn router() -> Router<Arc<App>> {
-    Router::new().route("/api/namespaces/{namespace}/pods/{pod}/logs", get(logs))
-}
+/// Index entries that are read at once.
+const PARALLEL: usize = 16;
 
-/// One request for the log of a pod.
+/// One request for a log.
 #[derive(Clone, Debug)]
-struct Request {
-    app: Arc<App>,
-    caller: Caller,
-    namespace: Namespace,
-    pod: PodName,
-    query: Query,
+pub(super) struct Request {
+    pub(super) app: Arc<App>,
+    pub(super) caller: Caller,
+    pub(super) namespace: Namespace,
+    pub(super) subject: Subject,
+    pub(super) query: Query,
 }
 
-async fn logs(
+/// Whose log is read.
+#[derive(Clone, Debug)]
+pub(super) enum Subject {
+    /// That of a container of a pod.
+    Pod(PodName),
+    /// That of all pods of a part of a workflow.
+    Part(Context),
+}
+
+impl Request {
+    /// Whether the caller may read on, and until when that is known.
+    async fn authorise(&self) -> Result<Instant, AuthError> {
+        let pod = match &self.subject {
+            Subject::Pod(pod) => Some(pod),
+            Subject::Part(_) => None,
+        };
+        self.app.auth.authorize_read(&self.caller, &self.namespace, pod).await
+    }
+
+    /// The streams that the request may be about.
+    async fn streams(&self) -> Result<Vec<IndexEntry>, ApiError> {
+        let Self { app, namespace, subject, .. } = self;
+        match subject {
+            Subject::Pod(pod) => Ok(app.hub.streams(namespace, pod).await?),
+            Subject::Part(context) => part_streams(app, namespace, context).await,
+        }
+    }
+}
+
+/// The streams of a part of a workflow, in the order in which they were created.
+pub(super) async fn part_streams(
+    app: &App,
+    namespace: &Namespace,
+    context: &Context,
+) -> Result<Vec<IndexEntry>, ApiError> {
+    let entries = app.hub.part_streams(namespace, context, UnixMillis::default()).await?;
+    let entries = stream::iter(entries)
+        .map(|entry| async move { app.hub.part_entry(namespace, &entry).await });
+    let entries: Vec<_> = entries.buffered(PARALLEL).try_collect().await?;
+    Ok(entries.into_iter().flatten().collect())
+}
+
+/// `GET /api/namespaces/{namespace}/pods/{pod}/logs`
+pub(super) async fn logs(
     State(app): State<Arc<App>>,
     Path((namespace, pod)): Path<(String, String)>,
     uri: Uri,
@@ -72,25 +116,35 @@ async fn logs(
     let answer = async {
         let (namespace, pod) = names(&namespace, &pod)?;
         app.auth.authorize_read(&caller, &namespace, Some(&pod)).await?;
-        let query = parse(&uri)?;
-        answer(Request { app, caller, namespace, pod, query }).await
+        let query = parse(&parameters(&uri)?)?;
+        answer(Request { app, caller, namespace, subject: Subject::Pod(pod), query }).await
     };
-    let mut response = answer.await.unwrap_or_else(IntoResponse::into_response);
+    harmless(answer.await)
+}
+
+/// An answer, also a refusal, that does no harm in a browser.
+pub(super) fn harmless(answer: Result<Response, ApiError>) -> Response {
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     response.headers_mut().extend(HARMLESS);
     response
 }
 
 /// The names in the path.
 pub(super) fn names(namespace: &str, pod: &str) -> Result<(Namespace, PodName), ApiError> {
-    let bad = |error: relay_protocol::name::NameError| ApiError::BadRequest(error.to_string());
-    Ok((namespace.parse().map_err(bad)?, pod.parse().map_err(bad)?))
+    Ok((namespace.parse()?, pod.parse()?))
 }
 
-fn parse(uri: &Uri) -> Result<Query, ApiError> {
-    let parameters = Parameters::<Vec<(String, String)>>::try_from_uri(uri)
+/// The decoded parameters of a request.
+pub(super) fn parameters(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
+    let parameters = Parameters::try_from_uri(uri)
         .map_err(|_| ApiError::BadRequest("the query is not percent-encoded UTF-8".to_owned()))?;
+    Ok(parameters.0)
+}
+
+/// What they mean.
+pub(super) fn parse(parameters: &[(String, String)]) -> Result<Query, ApiError> {
     let mut query =
-        Query::parse(&parameters).map_err(|error| ApiError::BadRequest(error.to_string()))?;
+        Query::parse(parameters).map_err(|error| ApiError::BadRequest(error.to_string()))?;
     if query.runs == Runs::Previous {
         // The run before the last is over: there is nothing to wait for.
         query.mode = Mode::Once;
@@ -98,19 +152,20 @@ fn parse(uri: &Uri) -> Result<Query, ApiError> {
     Ok(query)
 }
 
-async fn answer(request: Request) -> Result<Response, ApiError> {
+/// Answers a request of someone who may read.
+pub(super) async fn answer(request: Request) -> Result<Response, ApiError> {
     match format(&request)? {
         Format::Raw => octet::answer(request).await,
         Format::Text => {
             let timestamps = request.query.timestamps.unwrap_or(Timestamps::Hidden);
             let writer = Writer::Text(Text::new(timestamps));
-            stream(request, writer, "text/plain; charset=utf-8").await
+            respond(request, writer, "text/plain; charset=utf-8").await
         }
         Format::Ndjson => {
-            stream(request, Writer::Records(Records::new(Framing::Ndjson)), NDJSON).await
+            respond(request, Writer::Records(Records::new(Framing::Ndjson)), NDJSON).await
         }
         Format::Events => {
-            stream(request, Writer::Records(Records::new(Framing::Events)), EVENT_STREAM).await
+            respond(request, Writer::Records(Records::new(Framing::Events)), EVENT_STREAM).await
         }
     }
 }
@@ -132,7 +187,7 @@ fn format(request: &Request) -> Result<Format, ApiError> {
     })
 }
 
-async fn stream(
+async fn respond(
     request: Request,
     writer: Writer,
     media_type: &'static str,
@@ -140,10 +195,10 @@ async fn stream(
     let cursor = cursor(&request.caller.headers)?;
     let events = media_type == EVENT_STREAM;
     let resumes = events && cursor.is_some();
-    let mut reader = PodReader::open(request, writer, cursor).await?;
+    let mut reader = Reader::open(request, writer, cursor).await?;
     // What can be read at once is read before the answer begins, so that a failure has a status.
     let progress = reader.advance().await?;
-    if resumes && progress == Progress::Done && reader.output.length() == 0 {
+    if resumes && progress == Progress::Done && reader.output().length() == 0 {
         // The one answer after which an EventSource does not come back.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }

@@ -74,6 +74,20 @@ impl Authorizer for Hmac {
         let allowed = self.reader(&caller.headers, namespace, pod);
         ready(allowed.map(|()| Instant::now() + GRANT)).boxed()
     }
+
+    fn readable<'a>(
+        &'a self,
+        caller: &'a Caller,
+        mut namespaces: Vec<Namespace>,
+    ) -> BoxFuture<'a, Result<Vec<Namespace>, AuthError>> {
+        let claim = self.claim(&caller.headers);
+        let readable = claim.map(|TokenClaim { namespace, access, expires: _ }| {
+            let is_allowed = matches!(access, Access::Read(None));
+            namespaces.retain(|wanted| is_allowed && *wanted == namespace);
+            namespaces
+        });
+        ready(readable).boxed()
+    }
 }
 
 #[cfg(test)]

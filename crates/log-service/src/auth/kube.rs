@@ -12,7 +12,11 @@ mod tests;
 
 use std::{collections::BTreeMap, fmt::Debug, hash::Hash, sync::Arc};
 
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::{
+    StreamExt, TryStreamExt,
+    future::{BoxFuture, FutureExt},
+    stream,
+};
 use http::HeaderMap;
 use relay_protocol::{
     name::{Namespace, PodName, PodUid},
@@ -34,6 +38,8 @@ const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 /// The group that the API server adds to everyone whom it knows.
 const AUTHENTICATED: &str = "system:authenticated";
+/// Namespaces of which rights are asked for at once.
+const PARALLEL: usize = 16;
 /// Longest token that is looked at: it came in a head of at most 16 KiB anyway.
 const MAX_TOKEN_BYTES: usize = 12 << 10;
 
@@ -123,6 +129,24 @@ impl Kube {
         Ok(until.min(known_until))
     }
 
+    async fn readable(
+        &self,
+        caller: &Caller,
+        namespaces: Vec<Namespace>,
+    ) -> Result<Vec<Namespace>, AuthError> {
+        // Whoever is nobody learns it, also where there is nothing to read.
+        self.user(caller).await?;
+        let allowed = stream::iter(namespaces).map(|namespace| async move {
+            match self.reader(caller, &namespace, None).await {
+                Ok(_) => Ok(Some(namespace)),
+                Err(AuthError::Denied) => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let allowed: Vec<Option<Namespace>> = allowed.buffered(PARALLEL).try_collect().await?;
+        Ok(allowed.into_iter().flatten().collect())
+    }
+
     /// Who wants to read. A token counts for more than the certificate of the connection.
     async fn user(&self, caller: &Caller) -> Result<(User, Instant), AuthError> {
         let (token, claims) = match (token(&caller.headers), &caller.certificate) {
@@ -205,5 +229,13 @@ impl Authorizer for Kube {
         pod: Option<&'a PodName>,
     ) -> BoxFuture<'a, Result<Instant, AuthError>> {
         self.reader(caller, namespace, pod).boxed()
+    }
+
+    fn readable<'a>(
+        &'a self,
+        caller: &'a Caller,
+        namespaces: Vec<Namespace>,
+    ) -> BoxFuture<'a, Result<Vec<Namespace>, AuthError>> {
+        self.readable(caller, namespaces).boxed()
     }
 }

@@ -1,7 +1,9 @@
 //! Where a reader that comes back goes on.
 
+use std::collections::HashMap;
+
 use relay_protocol::{
-    read::{Cursor, StreamRef},
+    read::{Cursor, StreamKey},
     time::UnixMillis,
 };
 
@@ -28,13 +30,13 @@ pub(crate) const fn settled(created: UnixMillis, newest: UnixMillis) -> bool {
 ///
 /// A stream that the cursor does not name is new and begins at 0, unless it is so much older than
 /// the newest one named that it had been finished and left out.
-pub(crate) fn resume(cursor: &Cursor, streams: &[(StreamRef, UnixMillis)]) -> Vec<Start> {
-    let position = |source: &StreamRef| {
-        cursor.positions.iter().find(|(named, _)| named == source).map(|(_, position)| *position)
-    };
-    let named = streams.iter().filter(|(source, _)| position(source).is_some());
+pub(crate) fn resume(cursor: &Cursor, streams: &[(StreamKey, UnixMillis)]) -> Vec<Start> {
+    let named: HashMap<&StreamKey, u64> =
+        cursor.positions.iter().map(|(name, position)| (name, *position)).collect();
+    let position = |name: &StreamKey| named.get(name).copied();
+    let named = streams.iter().filter(|(name, _)| position(name).is_some());
     let newest = named.map(|(_, created)| *created).max();
-    let start = |(source, created): &(StreamRef, UnixMillis)| match (position(source), newest) {
+    let start = |(name, created): &(StreamKey, UnixMillis)| match (position(name), newest) {
         (Some(position), _) => Start::At(position),
         (None, Some(newest)) if settled(*created, newest) => Start::Finished,
         (None, _) => Start::At(0),
@@ -46,16 +48,17 @@ pub(crate) fn resume(cursor: &Cursor, streams: &[(StreamRef, UnixMillis)]) -> Ve
 mod tests {
     use super::{Start, resume};
     use relay_protocol::{
-        read::{Cursor, StreamRef},
+        read::{Cursor, StreamKey, StreamRef},
         time::UnixMillis,
     };
 
-    fn stream(instance: &str, name: &str) -> StreamRef {
-        StreamRef {
+    fn stream(instance: &str, name: &str) -> StreamKey {
+        StreamKey::of(&StreamRef {
+            pod: None,
             container: "main".parse().unwrap(),
             instance: instance.parse().unwrap(),
             stream: name.parse().unwrap(),
-        }
+        })
     }
 
     #[test]

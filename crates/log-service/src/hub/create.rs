@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use object_store::path::Path;
 use relay_protocol::{
     capability::StreamUuid,
+    context::Context,
     name::{ContainerName, Instance, Namespace, PodName, PodUid, StreamName},
-    read::StreamRef,
+    read::{StreamKey, StreamRef},
     time::UnixMillis,
 };
 use serde::{Deserialize, Serialize};
@@ -37,6 +39,9 @@ pub struct Meta {
     /// SHA-256 of the writer's secret, in hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub writer: Option<String>,
+    /// The part of a workflow that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub context: Option<Context>,
     /// When it was created.
     pub created: UnixMillis,
 }
@@ -92,24 +97,37 @@ impl Meta {
         format!("{:032x}{:032x}", digits(high), digits(low))
     }
 
-    pub(super) fn parse(key: &object_store::path::Path, body: &Bytes) -> Result<Self, StoreError> {
+    pub(super) fn parse(key: &Path, body: &Bytes) -> Result<Self, StoreError> {
         serde_json::from_slice(body).map_err(|source| StoreError::malformed(key, source))
     }
 
-    /// The stream as a reader names it.
+    /// The stream as a reader of its pod names it.
     #[must_use]
     pub fn source(&self) -> StreamRef {
         StreamRef {
+            pod: None,
             container: self.container.clone(),
             instance: self.instance.clone(),
             stream: self.name.clone(),
         }
     }
 
-    /// In constant time as far as the secret goes.
+    /// The stream as a reader of several pods names it.
+    #[must_use]
+    pub fn source_in_pod(&self) -> StreamRef {
+        StreamRef { pod: Some(self.pod.clone()), ..self.source() }
+    }
+
+    /// In constant time as far as the secret goes. The part of a workflow names nothing: it stays
+    /// what it was at the creation.
     fn is_same_writer(&self, other: &Self) -> bool {
         let secret = |meta: &Self| meta.writer.clone().unwrap_or_default();
-        let named = |meta: &Self| Self { created: UnixMillis(0), writer: None, ..meta.clone() };
+        let named = |meta: &Self| Self {
+            created: UnixMillis(0),
+            writer: None,
+            context: None,
+            ..meta.clone()
+        };
         let knows_secret = secret(self).as_bytes().ct_eq(secret(other).as_bytes());
         bool::from(knows_secret) && named(self) == named(other)
     }
@@ -139,7 +157,7 @@ impl Hub {
             return self.adopt(&handle, &meta).await;
         }
         let handle = StreamHandle::new(&self.shared, (tenant, uuid), meta, Stream::default());
-        self.put_index(&handle).await?;
+        self.put_index(&handle.index_keys(), &handle.meta).await?;
         self.created.send_modify(|count| *count = count.wrapping_add(1));
         Ok(Created { uuid, is_new: true })
     }
@@ -150,29 +168,42 @@ impl Hub {
             return Err(CreateError::OtherWriter);
         }
         // Whoever created it may not have synced it yet.
-        let (store, entry) = (&self.shared.store, handle.index_key());
+        let store = &self.shared.store;
         store.confirm(&handle.keys.meta()).await?;
-        // The entry is missing if the process ended between the two puts of a creation.
-        match store.get(&entry).await? {
-            Some(_) => store.confirm(&entry).await?,
-            None => self.put_index(handle).await?,
+        for entry in handle.index_keys() {
+            // It is missing if the process ended between the puts of a creation.
+            match store.get(&entry).await? {
+                Some(_) => store.confirm(&entry).await?,
+                None => self.put_index(&[entry], &handle.meta).await?,
+            }
         }
         Ok(Created { uuid: handle.uuid, is_new: false })
     }
 
-    async fn put_index(&self, handle: &StreamHandle) -> Result<(), StoreError> {
-        let (store, key) = (&self.shared.store, handle.index_key());
-        let body = serde_json::to_vec(&handle.meta).expect("names are text");
-        match store.put_if_absent(&key, body.into()).await? {
-            Put::Created => Ok(()),
-            Put::Unknown => store.confirm(&key).await,
+    async fn put_index(&self, keys: &[Path], meta: &Meta) -> Result<(), StoreError> {
+        let body = Bytes::from(serde_json::to_vec(meta).expect("names are text"));
+        for key in keys {
+            if self.shared.store.put_if_absent(key, body.clone()).await? == Put::Unknown {
+                self.shared.store.confirm(key).await?;
+            }
         }
+        Ok(())
     }
 }
 
 impl StreamHandle {
-    fn index_key(&self) -> object_store::path::Path {
-        let pod = layout::pod(&self.tenant, &self.meta.pod);
-        layout::index(&pod, &self.meta.source(), self.meta.created, self.uuid)
+    /// Where readers find the stream.
+    fn index_keys(&self) -> Vec<Path> {
+        let Meta { pod, context, created, .. } = &self.meta;
+        let pod = layout::pod(&self.tenant, pod);
+        let mut keys = vec![layout::index(&pod, &self.meta.source(), *created, self.uuid)];
+        if let Some(context) = context {
+            let part = layout::part(&self.tenant, context);
+            let key = StreamKey::of(&self.meta.source_in_pod());
+            keys.push(layout::part_entry(&part, *created, self.uuid, &key));
+            // Last, since it leads to the others.
+            keys.push(layout::namespace_of_workflow(&context.workflow, &self.tenant));
+        }
+        keys
     }
 }

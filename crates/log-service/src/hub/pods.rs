@@ -58,7 +58,7 @@ impl Hub {
         pod: &PodName,
     ) -> Result<Vec<IndexEntry>, StoreError> {
         let keys = self.shared.store.list(&layout::pod(tenant, pod)).await?;
-        let entries = stream::iter(keys).map(|key| async move { self.entry(tenant, key).await });
+        let entries = stream::iter(keys).map(|key| async move { self.entry(tenant, &key).await });
         let entries: Vec<Option<IndexEntry>> = entries.buffered(PARALLEL).try_collect().await?;
         let mut entries: Vec<IndexEntry> = entries.into_iter().flatten().collect();
         entries
@@ -66,23 +66,38 @@ impl Hub {
         Ok(entries)
     }
 
-    async fn entry(&self, tenant: &Namespace, key: Path) -> Result<Option<IndexEntry>, StoreError> {
+    /// What an index entry of a pod says; `None` if it is gone.
+    async fn entry(
+        &self,
+        tenant: &Namespace,
+        key: &Path,
+    ) -> Result<Option<IndexEntry>, StoreError> {
+        self.entry_as(tenant, key, Meta::source).await
+    }
+
+    /// What an index entry says, with the stream named as its readers do.
+    pub(super) async fn entry_as(
+        &self,
+        tenant: &Namespace,
+        key: &Path,
+        name: fn(&Meta) -> StreamRef,
+    ) -> Result<Option<IndexEntry>, StoreError> {
         let known = || self.entries.known.lock().expect("no code panics while it is locked");
-        if let Some(entry) = known().get(&key) {
+        if let Some(entry) = known().get(key) {
             return Ok(Some(entry.clone()));
         }
-        let Some(body) = self.shared.store.get(&key).await? else { return Ok(None) };
-        let Ok(meta) = Meta::parse(&key, &body) else {
+        let Some(body) = self.shared.store.get(key).await? else { return Ok(None) };
+        let Ok(meta) = Meta::parse(key, &body) else {
             tracing::error!(%key, "an index entry is malformed");
             return Ok(None);
         };
         let (uuid, created) = (meta.uuid(tenant), meta.created);
-        let entry = IndexEntry { source: meta.source(), uuid, created };
+        let entry = IndexEntry { source: name(&meta), uuid, created };
         let mut known = known();
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
-        known.insert(key, entry.clone());
+        known.insert(key.clone(), entry.clone());
         Ok(Some(entry))
     }
 }

@@ -7,14 +7,22 @@
 //!                           x/{start}-{crc}           bytes that lost against stored ones
 //!                           end                       how it ended
 //! i/{tenant}/pods/{pod}/{container}/{created:013}-{instance}-{name}-{stream}
+//! i/{tenant}/workflows/{workflow}/triggers/{trigger}/{created:013}-{stream}-{key}
+//! i/{tenant}/workflows/{workflow}/runs/{run}/{step}/{created:013}-{stream}-{key}
+//! w/{workflow}/{tenant}                               that the tenant has such a workflow
 //! ```
+//!
+//! Index entries say in their keys all that lists need: a trigger may have thousands of streams. What
+//! removes a stream removes its entries, which `meta` names; and `w/…` when the workflow has no entry
+//! left, after which it looks again and puts it back if there is one.
 
 use object_store::path::Path;
 use relay_protocol::{
     capability::StreamUuid,
-    name::{Namespace, PodName},
+    context::{Context, Part},
+    name::{Namespace, PodName, TriggerId, WorkflowName},
     range::ByteRange,
-    read::StreamRef,
+    read::{StreamKey, StreamRef},
     time::UnixMillis,
     write::WriterMarker,
 };
@@ -127,9 +135,68 @@ pub fn pod(tenant: &Namespace, pod: &PodName) -> Path {
 /// Index entry of a stream of a pod. Sorted by key, a container's streams are in order of creation.
 #[must_use]
 pub fn index(pod: &Path, source: &StreamRef, created: UnixMillis, stream: StreamUuid) -> Path {
-    let StreamRef { container, instance, stream: name } = source;
+    let StreamRef { pod: _, container, instance, stream: name } = source;
     let created = created.0;
     Path::from(format!("{pod}/{container}/{created:013}-{instance}-{name}-{stream}"))
+}
+
+/// Folder whose folders are the triggers of a workflow.
+#[must_use]
+pub fn triggers(tenant: &Namespace, workflow: &WorkflowName) -> Path {
+    Path::from(format!("i/{tenant}/workflows/{workflow}/triggers"))
+}
+
+/// Folder of the index entries of a part of a workflow.
+#[must_use]
+pub fn part(tenant: &Namespace, context: &Context) -> Path {
+    let Context { workflow, part } = context;
+    match part {
+        Part::Trigger(trigger) => Path::from(format!("{}/{trigger}", triggers(tenant, workflow))),
+        Part::Step { run, step } => {
+            Path::from(format!("i/{tenant}/workflows/{workflow}/runs/{run}/{step}"))
+        }
+    }
+}
+
+/// Index entry of a stream of a part of a workflow. Sorted by key, they are in order of creation.
+#[must_use]
+pub fn part_entry(part: &Path, created: UnixMillis, stream: StreamUuid, key: &StreamKey) -> Path {
+    Path::from(format!("{part}/{:013}-{stream}-{key}", created.0))
+}
+
+/// The key before all index entries of streams that were created at a time or later.
+#[must_use]
+pub fn part_entries_from(part: &Path, created: UnixMillis) -> Path {
+    Path::from(format!("{part}/{:013}", created.0))
+}
+
+/// What the key of an index entry of a part says.
+#[must_use]
+pub fn parse_part_entry(key: &Path) -> Option<(UnixMillis, StreamUuid, StreamKey)> {
+    let mut parts = key.filename()?.split('-');
+    let (created, stream, name) = (parts.next()?, parts.next()?, parts.next()?);
+    let created = UnixMillis(created.parse().ok()?);
+    Some((created, stream.parse().ok()?, StreamKey::Hashed(offset(name)?)))
+}
+
+/// The trigger whose index entry this is.
+#[must_use]
+pub fn trigger_of(entry: &Path) -> Option<TriggerId> {
+    let mut parts = entry.parts().rev();
+    let trigger = parts.nth(1)?;
+    (parts.next()?.as_ref() == "triggers").then(|| trigger.as_ref().parse().ok()).flatten()
+}
+
+/// Folder of the namespaces that have a workflow of this name.
+#[must_use]
+pub fn namespaces_of(workflow: &WorkflowName) -> Path {
+    Path::from(format!("w/{workflow}"))
+}
+
+/// Says that a namespace has a workflow of this name.
+#[must_use]
+pub fn namespace_of_workflow(workflow: &WorkflowName, tenant: &Namespace) -> Path {
+    Path::from(format!("w/{workflow}/{tenant}"))
 }
 
 /// A key that no other probe uses at the same time.
@@ -152,10 +219,17 @@ pub fn probes() -> Path {
 
 #[cfg(test)]
 mod tests {
-    use super::{StreamKeys, index, parse_marker, pod, segment_start};
+    use super::{
+        StreamKeys, index, parse_marker, parse_part_entry, part, part_entries_from, part_entry,
+        pod, segment_start, trigger_of,
+    };
     use object_store::path::Path;
     use relay_protocol::{
-        capability::StreamUuid, range::ByteRange, read::StreamRef, time::UnixMillis,
+        capability::StreamUuid,
+        context::{Context, Part},
+        range::ByteRange,
+        read::{StreamKey, StreamRef},
+        time::UnixMillis,
         write::WriterMarker,
     };
 
@@ -170,6 +244,7 @@ mod tests {
         assert_eq!(keys().segment(255).as_ref(), format!("{folder}/d/00000000000000ff"));
         assert_eq!(keys().conflict(1, 2).as_ref(), format!("{folder}/x/0000000000000001-00000002"));
         let source = StreamRef {
+            pod: None,
             container: "main".parse().unwrap(),
             instance: "i-1".parse().unwrap(),
             stream: "stdout".parse().unwrap(),
@@ -179,6 +254,25 @@ mod tests {
             index(&pod, &source, UnixMillis(5), StreamUuid([1; 16])).as_ref(),
             "i/team-a/pods/web.0/main/0000000000005-i-1-stdout-01010101010101010101010101010101"
         );
+    }
+
+    #[test]
+    fn entries_of_a_workflow_say_what_lists_need() {
+        let context = |part| Context { workflow: "deploy".parse().unwrap(), part };
+        let tenant = "team-a".parse().unwrap();
+        let step = Part::Step { run: "7".parse().unwrap(), step: "build".parse().unwrap() };
+        let steps = part(&tenant, &context(step));
+        assert_eq!(steps.as_ref(), "i/team-a/workflows/deploy/runs/7/build");
+        let trigger: relay_protocol::name::TriggerId = "runs".parse().unwrap();
+        let triggers = part(&tenant, &context(Part::Trigger(trigger.clone())));
+        assert_eq!(triggers.as_ref(), "i/team-a/workflows/deploy/triggers/runs");
+        let (uuid, key) = (StreamUuid([255; 16]), StreamKey::Hashed(9));
+        let entry = part_entry(&triggers, UnixMillis(5), uuid, &key);
+        assert_eq!(parse_part_entry(&entry), Some((UnixMillis(5), uuid, key.clone())));
+        assert_eq!((trigger_of(&entry), trigger_of(&steps)), (Some(trigger), None));
+        assert!(part_entries_from(&triggers, UnixMillis(5)) < entry);
+        assert!(part_entries_from(&triggers, UnixMillis(6)) > entry);
+        assert_eq!(trigger_of(&part_entry(&steps, UnixMillis(5), uuid, &key)), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use futures_util::{Stream, stream};
 
 use super::{
     pulse::{Pulse, Wake},
-    reader::{PodReader, Progress},
+    reader::{Progress, Reader},
 };
 use crate::{api::error::ApiError, read::query::Mode};
 
@@ -19,7 +19,7 @@ const BEAT: Bytes = Bytes::from_static(b": relay\n\n");
 /// An answer under way.
 struct Answer {
     begin: Option<Bytes>,
-    reader: PodReader,
+    reader: Reader,
     progress: Progress,
     pulse: Pulse,
     events: bool,
@@ -29,13 +29,13 @@ struct Answer {
 /// a reader can tell.
 pub(super) fn frames(
     begin: &'static [u8],
-    reader: PodReader,
+    reader: Reader,
     progress: Progress,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let answer = Answer {
         begin: (!begin.is_empty()).then_some(Bytes::from_static(begin)),
         events: !begin.is_empty(),
-        pulse: Pulse::new(Arc::clone(&reader.request)),
+        pulse: Pulse::new(Arc::clone(reader.request())),
         reader,
         progress,
     };
@@ -48,7 +48,7 @@ pub(super) fn frames(
 impl Answer {
     async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
         loop {
-            if let Some(frame) = self.begin.take().or_else(|| self.reader.output.take()) {
+            if let Some(frame) = self.begin.take().or_else(|| self.reader.output().take()) {
                 return Ok(Some(frame));
             }
             match self.progress {
@@ -60,7 +60,7 @@ impl Answer {
                     }
                 }
             }
-            if self.reader.request.query.mode == Mode::Follow {
+            if self.reader.request().query.mode == Mode::Follow {
                 if self.pulse.stops() {
                     return Err(Broken::Stopping);
                 }

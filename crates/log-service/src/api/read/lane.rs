@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use relay_protocol::{
     range::ByteRange,
-    read::{Marker, StreamRef},
+    read::{Marker, StreamKey},
     time::UnixMillis,
 };
 use tokio::{sync::watch, time::Instant};
@@ -22,7 +22,7 @@ use crate::{
     read::{
         lines::{Item, Lines},
         query::Mode,
-        record::source_text,
+        record::{behind_end, source_text},
     },
     segment::Segment,
     stream::Moment,
@@ -127,11 +127,10 @@ impl Lane {
             handle.refresh().await?;
         }
         let stored = Stored::new(handle.snapshot(), BTreeSet::new());
-        let StreamRef { container, instance, stream } = &entry.source;
         Ok(Self {
             run,
             source_text: source_text(&entry.source),
-            cursor_name: format!("{container}/{stream}@{instance}:"),
+            cursor_name: format!("{}:", StreamKey::of(&entry.source)),
             shown: 0,
             head: None,
             state: State::Reading,
@@ -161,6 +160,12 @@ impl Lane {
         if self.stored.snapshot.end.is_some_and(|end| end.length < position) {
             self.state = State::Over;
         }
+    }
+
+    /// Begins behind everything that is stored.
+    pub(super) fn skip_stored(&mut self) {
+        let end = self.stored.snapshot.end.map(|end| behind_end(end.length));
+        self.start(end.unwrap_or_else(|| self.stored.view.reach()));
     }
 
     pub(super) fn stored(&self) -> &Stored {

@@ -16,10 +16,10 @@ use relay_protocol::{header::OCTET_STREAM, range::ByteRange};
 use tokio::time::Instant;
 
 use super::{
-    Request,
+    Request, Subject,
     lane::Stored,
     pulse::{Pulse, Wake},
-    runs,
+    reader, runs,
     segments::Segments,
 };
 use crate::{
@@ -114,8 +114,8 @@ fn respond(chosen: &Part, bytes: ExactBytes) -> Response {
 async fn wait_for_stream(request: &Arc<Request>) -> Result<Arc<StreamHandle>, ApiError> {
     let mut pulse = Pulse::new(Arc::clone(request));
     loop {
-        let Request { app, namespace, pod, query, .. } = &**request;
-        let entries = app.hub.streams(namespace, pod).await?;
+        let Request { app, namespace, query, .. } = &**request;
+        let entries = request.streams().await?;
         if let Some(entry) = only_stream(&entries, request)?
             && let Some(handle) = app.hub.open(namespace, entry.uuid).await?
         {
@@ -136,10 +136,20 @@ async fn wait_for_stream(request: &Arc<Request>) -> Result<Arc<StreamHandle>, Ap
 fn only_stream(entries: &[IndexEntry], request: &Request) -> Result<Option<IndexEntry>, ApiError> {
     let bad = |text: String| ApiError::BadRequest(text);
     let query = &request.query;
-    let container = runs::container(entries, query).map_err(|error| bad(error.to_string()))?;
-    let Some(container) = container else { return Ok(None) };
-    let found = runs::runs(entries, &container, query);
-    let mut streams = found.into_iter().flat_map(|run| run.streams);
+    let streams: Vec<IndexEntry> = match &request.subject {
+        Subject::Pod(_) => {
+            let container = runs::container(entries, query);
+            let container = container.map_err(|error| bad(error.to_string()))?;
+            let Some(container) = container else { return Ok(None) };
+            let found = runs::runs(entries, &container, query);
+            found.into_iter().flat_map(|run| run.streams).collect()
+        }
+        Subject::Part(_) => {
+            let wanted = |entry: &&IndexEntry| reader::takes(query, &entry.source);
+            entries.iter().filter(wanted).cloned().collect()
+        }
+    };
+    let mut streams = streams.into_iter();
     let (first, second) = (streams.next(), streams.next());
     if second.is_none() {
         return Ok(first);

@@ -70,8 +70,7 @@ impl Pulse {
     /// What the caller lacks. The answer ends with it.
     pub(super) async fn authorise(&mut self) -> Result<(), ApiError> {
         if self.authorise_at <= Instant::now() {
-            let Request { app, caller, namespace, pod, .. } = &*self.request;
-            self.authorise_at = app.auth.authorize_read(caller, namespace, Some(pod)).await?;
+            self.authorise_at = self.request.authorise().await?;
         }
         Ok(())
     }

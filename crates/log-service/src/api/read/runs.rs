@@ -87,6 +87,7 @@ mod tests {
 
     fn entry(container: &str, instance: &str, stream: &str, created: u64) -> IndexEntry {
         let source = StreamRef {
+            pod: None,
             container: container.parse().unwrap(),
             instance: instance.parse().unwrap(),
             stream: stream.parse().unwrap(),

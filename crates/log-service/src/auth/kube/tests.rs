@@ -60,10 +60,11 @@ impl Reviews for Fake {
     fn may_read<'a>(
         &'a self,
         _user: &'a User,
-        _namespace: &'a Namespace,
+        namespace: &'a Namespace,
         _pod: Option<&'a PodName>,
     ) -> BoxFuture<'a, Result<bool, Unreachable>> {
-        let may_read = *self.may_read.lock().unwrap();
+        let is_secret = namespace.as_str().starts_with("secret");
+        let may_read = *self.may_read.lock().unwrap() && !is_secret;
         self.answer(may_read).boxed()
     }
 }
@@ -269,4 +270,25 @@ async fn a_certificate_counts_until_it_ends_and_only_without_a_token() {
     // What is written belongs to a pod, which has a token.
     let wanted = serde_json::from_str(r#"{"name":"stdout"}"#).unwrap();
     assert_eq!(kube.authorize_write(&caller, &wanted).await, Err(AuthError::Missing));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_namespaces_those_are_told_that_the_caller_may_read_all_pods_of() {
+    let (fake, kube) = lab();
+    let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<_>>();
+    let all = names(&["a", "secret-1", "b", "secret-2"]);
+    let caller = with(&jwt("relay", 600, 1));
+    assert_eq!(kube.readable(&caller, all.clone()).await, Ok(names(&["a", "b"])));
+    assert_eq!(fake.asked(), 1 + 4);
+    assert_eq!(kube.readable(&caller, all.clone()).await, Ok(names(&["a", "b"])));
+    assert_eq!(fake.asked(), 0, "what was found holds for a while");
+    // Nobody learns that there is nothing.
+    let nobody = Caller::default();
+    assert_eq!(Authorizer::readable(&kube, &nobody, Vec::new()).await, Err(AuthError::Missing));
+    set(&fake.user, None);
+    let stranger = with(&jwt("relay", 600, 2));
+    assert_eq!(kube.readable(&stranger, Vec::new()).await, Err(AuthError::Denied));
+    set(&fake.user, Some(service_account(None)));
+    set(&fake.is_down, true);
+    assert_eq!(kube.readable(&with(&jwt("relay", 600, 3)), all).await, Err(AuthError::Unchecked));
 }

@@ -19,6 +19,7 @@ use crate::{
 
 fn source() -> StreamRef {
     StreamRef {
+        pod: None,
         container: "main".parse().unwrap(),
         instance: "a1".parse().unwrap(),
         stream: "stdout".parse().unwrap(),

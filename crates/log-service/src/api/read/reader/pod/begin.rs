@@ -3,20 +3,21 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use relay_protocol::{
-    read::{Cursor, StreamRef},
+    name::PodName,
+    read::{Cursor, StreamKey},
     time::UnixMillis,
 };
 
-use super::{PodReader, Writer};
+use super::{Merged, PodReader};
 use crate::{
     api::{
         error::ApiError,
-        read::{Request, lane::Lane, runs, tail},
+        read::{Request, lane::Lane, reader::Writer, runs, tail},
     },
     clock::unix_millis,
     follow::{Start, resume, settled},
     hub::IndexEntry,
-    read::{output::Output, query::Mode, record::behind_end},
+    read::query::Mode,
 };
 
 impl PodReader {
@@ -26,11 +27,11 @@ impl PodReader {
     ///
     /// 404 if there are none and nobody waits for them, 400 if several containers are meant.
     pub(in crate::api::read) async fn open(
-        request: Request,
+        (request, pod): (Arc<Request>, PodName),
         writer: Writer,
         cursor: Option<Cursor>,
     ) -> Result<Self, ApiError> {
-        let entries = request.app.hub.streams(&request.namespace, &request.pod).await?;
+        let entries = request.app.hub.streams(&request.namespace, &pod).await?;
         let container = runs::container(&entries, &request.query)
             .map_err(|error| ApiError::BadRequest(error.to_string()))?;
         let found = match &container {
@@ -41,24 +42,20 @@ impl PodReader {
             return Err(ApiError::NotFound);
         }
         let tail = request.query.tail.filter(|_| cursor.is_none());
+        let since = request.query.since.map(|since| since.moment(unix_millis()));
         let mut reader = Self {
-            since: request.query.since.map(|since| since.moment(unix_millis())),
-            request: Arc::new(request),
-            output: Output::default(),
-            writer,
+            merged: Merged::new(writer, since),
+            request,
+            pod,
             container,
             runs: found
                 .iter()
                 .map(|run| (run.streams[0].source.instance.clone(), run.created))
                 .collect(),
             known: found.iter().flat_map(|run| &run.streams).map(|entry| entry.uuid).collect(),
-            lanes: Vec::new(),
-            order: Vec::new(),
             later: found.into_iter().enumerate().collect(),
             active: 0,
             cursor,
-            skip: 0,
-            unfinished: None,
         };
         match tail {
             Some(wanted) => reader.open_tail(wanted).await?,
@@ -80,20 +77,20 @@ impl PodReader {
     /// Leaves out the streams that the cursor says were read with their end.
     fn forget_finished(&mut self) {
         let Some(cursor) = &self.cursor else { return };
-        let streams: Vec<(StreamRef, UnixMillis)> = self
+        let streams: Vec<(StreamKey, UnixMillis)> = self
             .later
             .iter()
             .flat_map(|(_, run)| &run.streams)
-            .map(|entry| (entry.source.clone(), entry.created))
+            .map(|entry| (StreamKey::of(&entry.source), entry.created))
             .collect();
         let starts = resume(cursor, &streams);
-        let finished: BTreeSet<StreamRef> = streams
+        let finished: BTreeSet<StreamKey> = streams
             .into_iter()
             .zip(starts)
-            .filter_map(|((source, _), start)| (start == Start::Finished).then_some(source))
+            .filter_map(|((name, _), start)| (start == Start::Finished).then_some(name))
             .collect();
         for (_, run) in &mut self.later {
-            run.streams.retain(|entry| !finished.contains(&entry.source));
+            run.streams.retain(|entry| !finished.contains(&StreamKey::of(&entry.source)));
         }
     }
 
@@ -119,10 +116,10 @@ impl PodReader {
                     lines += start.lines;
                     lane.start(start.position);
                 }
-                self.add(lane);
+                self.merged.add(lane);
             }
         }
-        self.skip = lines.saturating_sub(wanted);
+        self.merged.skip = lines.saturating_sub(wanted);
         Ok(())
     }
 
@@ -133,15 +130,17 @@ impl PodReader {
         run: usize,
     ) -> Result<bool, ApiError> {
         let Some(mut lane) = self.load(entry, run).await? else { return Ok(false) };
-        let named = self.cursor.as_ref().and_then(|cursor| {
-            cursor.positions.iter().find(|(source, _)| *source == lane.entry.source)
-        });
+        let name = StreamKey::of(&lane.entry.source);
+        let named = self
+            .cursor
+            .as_ref()
+            .and_then(|cursor| cursor.positions.iter().find(|(stream, _)| *stream == name));
         if let Some((_, position)) = named {
             lane.start(*position);
-        } else if let Some(moment) = self.since {
+        } else if let Some(moment) = self.merged.since() {
             lane.start(tail::since(lane.stored(), moment));
         }
-        self.add(lane);
+        self.merged.add(lane);
         Ok(true)
     }
 
@@ -151,21 +150,5 @@ impl PodReader {
             Some(handle) => Lane::open(handle, entry, run, query.mode).await.map(Some),
             None => Ok(None),
         }
-    }
-
-    fn add(&mut self, lane: Lane) {
-        self.lanes.push(lane);
-        let lanes = &self.lanes;
-        self.order = (0..lanes.len()).collect();
-        self.order.sort_by_key(|&index| (lanes[index].run, runs::rank(&lanes[index].entry)));
-    }
-}
-
-impl Lane {
-    /// Begins behind everything that is stored.
-    fn skip_stored(&mut self) {
-        let stored = self.stored();
-        let end = stored.snapshot.end.map(|end| behind_end(end.length));
-        self.start(end.unwrap_or_else(|| stored.view.reach()));
     }
 }

@@ -1,0 +1,116 @@
+//! Which streams there are, by part of a workflow.
+//!
+//! Nothing is kept in memory: the keys of index entries say all that is needed, and follow the order
+//! in which streams were created, so that a follower lists only what is new.
+
+use std::collections::BTreeMap;
+
+use object_store::path::Path;
+use relay_protocol::{
+    capability::StreamUuid,
+    context::Context,
+    name::{Namespace, TriggerId, WorkflowName},
+    read::StreamKey,
+    time::UnixMillis,
+};
+
+use super::{Hub, IndexEntry, Meta};
+use crate::store::{StoreError, layout};
+
+/// A stream as the index of its part of a workflow names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartEntry {
+    /// Its name in the store.
+    pub uuid: StreamUuid,
+    /// When it was created.
+    pub created: UnixMillis,
+    /// What cursors call it.
+    pub name: StreamKey,
+    key: Path,
+}
+
+/// When the first and the newest stream of a trigger were created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TriggerEntries {
+    /// The first.
+    pub created: UnixMillis,
+    /// The newest.
+    pub newest: UnixMillis,
+}
+
+impl Hub {
+    /// The namespaces that have a workflow of this name, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store could not list.
+    pub async fn namespaces_of(
+        &self,
+        workflow: &WorkflowName,
+    ) -> Result<Vec<Namespace>, StoreError> {
+        let keys = self.shared.store.list(&layout::namespaces_of(workflow)).await?;
+        Ok(keys.iter().filter_map(|key| key.filename()?.parse().ok()).collect())
+    }
+
+    /// The triggers of a workflow that have a log, by id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store could not list.
+    pub async fn triggers(
+        &self,
+        tenant: &Namespace,
+        workflow: &WorkflowName,
+    ) -> Result<BTreeMap<TriggerId, TriggerEntries>, StoreError> {
+        let keys = self.shared.store.list(&layout::triggers(tenant, workflow)).await?;
+        let mut triggers: BTreeMap<TriggerId, TriggerEntries> = BTreeMap::new();
+        for key in keys {
+            let (Some(trigger), Some((created, ..))) =
+                (layout::trigger_of(&key), layout::parse_part_entry(&key))
+            else {
+                continue;
+            };
+            let known = TriggerEntries { created, newest: created };
+            let known = triggers.entry(trigger).or_insert(known);
+            // A trigger's keys rise with the times.
+            known.newest = created;
+        }
+        Ok(triggers)
+    }
+
+    /// The streams of a part of a workflow that were created at `since` or later, in the order in
+    /// which they were created.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store could not list.
+    pub async fn part_streams(
+        &self,
+        tenant: &Namespace,
+        context: &Context,
+        since: UnixMillis,
+    ) -> Result<Vec<PartEntry>, StoreError> {
+        let folder = layout::part(tenant, context);
+        let from = layout::part_entries_from(&folder, since);
+        let keys = self.shared.store.list_after(&folder, &from).await?;
+        let entry = |key: Path| {
+            let (created, uuid, name) = layout::parse_part_entry(&key)?;
+            Some(PartEntry { uuid, created, name, key })
+        };
+        Ok(keys.into_iter().filter_map(entry).collect())
+    }
+
+    /// What else the index says of such a stream, named as in the log of several pods; `None` if it
+    /// is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store did not say.
+    pub async fn part_entry(
+        &self,
+        tenant: &Namespace,
+        entry: &PartEntry,
+    ) -> Result<Option<IndexEntry>, StoreError> {
+        self.entry_as(tenant, &entry.key, Meta::source_in_pod).await
+    }
+}
