@@ -1,10 +1,15 @@
 //! Flags and environment, and what they mean.
 
+mod labels;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
-use crate::{certificates::Names, tenant, webhook, webhook::configuration::Address};
+use crate::{
+    certificates::Names, injection::ContextLabels, tenant, webhook, webhook::configuration::Address,
+};
+use labels::LabelFlags;
 
 /// Service in front of the webhook, by its name in the chart.
 const SERVICE: &str = "relay-operator";
@@ -81,6 +86,8 @@ pub struct Flags {
         global = true
     )]
     audience: String,
+    #[command(flatten)]
+    labels: LabelFlags,
     /// How long earlier tools stay after the last pod that mounted them
     #[arg(
         long,
@@ -147,6 +154,7 @@ pub struct Config {
     namespace: Option<String>,
     log_url: Option<String>,
     audience: String,
+    context: ContextLabels,
     grace: Duration,
     claim_patience: Duration,
     drain: Duration,
@@ -202,6 +210,7 @@ impl Flags {
             namespace: given(self.namespace),
             log_url: given(self.log_url),
             audience: self.audience,
+            context: self.labels.resolve(),
             grace: Duration::from_secs(self.grace_seconds),
             claim_patience: Duration::from_secs(self.claim_seconds),
             drain: Duration::from_secs(self.drain_seconds),
@@ -245,6 +254,7 @@ impl Config {
         webhook::Settings {
             log_url: self.log_url.clone().unwrap_or_else(service),
             audience: self.audience.clone(),
+            context: self.context.clone(),
             pull_secrets: self.pull_secrets.clone(),
             drain: self.drain,
         }

@@ -21,6 +21,7 @@
 
 mod argv;
 mod container;
+mod context;
 mod install;
 mod mounts;
 mod names;
@@ -40,6 +41,9 @@ use serde_json::Value;
 
 use crate::{api::v1beta1::InjectionMode, image::config::Found};
 
+pub use context::{
+    CONTEXT_VARIABLES, ContextLabels, RUN_LABELS, STEP_LABELS, TRIGGER_LABELS, WORKFLOW_LABELS,
+};
 pub use patch::Patch;
 pub use pod::LeftAlone;
 pub use volumes::Source;
@@ -80,6 +84,8 @@ pub struct Facts {
     pub log_url: String,
     /// Whom tokens are for.
     pub audience: String,
+    /// What says which part of a workflow a pod belongs to.
+    pub context: ContextLabels,
 }
 
 /// What wrapped containers mount.

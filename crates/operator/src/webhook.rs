@@ -25,7 +25,10 @@ pub use metrics::Metrics;
 pub use register::register;
 pub use tenants::{TENANT_LABEL, Tenants, Wish};
 
-use crate::certificates::{Followed, Serving};
+use crate::{
+    certificates::{Followed, Serving},
+    injection::ContextLabels,
+};
 use answer::Reviewer;
 
 /// Where reviews are sent.
@@ -38,6 +41,8 @@ pub struct Settings {
     pub log_url: String,
     /// Whom tokens are for.
     pub audience: String,
+    /// What says which part of a workflow a pod belongs to.
+    pub context: ContextLabels,
     /// Secrets with which the tools image is pulled in all tenants' namespaces.
     pub pull_secrets: Vec<String>,
     /// How long it serves on after it said that it is not ready: until nobody sends it anything.
@@ -99,13 +104,14 @@ impl Webhook {
         stopping: CancellationToken,
     ) -> Result<(), rustls::Error> {
         let Self { client, settings, metrics, readiness } = self;
-        let Settings { log_url, audience, pull_secrets, drain } = settings;
+        let Settings { log_url, audience, context, pull_secrets, drain } = settings;
         let (sender, skipped) = mpsc::channel(event::QUEUE);
         let tenants = Arc::clone(&readiness.tenants);
         let reviewer = Reviewer {
             tenants: Arc::clone(&tenants),
             log_url: log_url.into(),
             audience: audience.into(),
+            context: context.into(),
             pull_secrets: pull_secrets.into(),
             metrics: metrics.clone(),
             skipped: sender,

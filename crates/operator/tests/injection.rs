@@ -14,8 +14,8 @@ use relay_operator::{
     api::v1beta1::InjectionMode,
     image::config::{Found, ImageConfig, Platform},
     injection::{
-        Facts, Images, Outcome, Patch, Source, Tools, inject, inject_ephemeral, wanted,
-        wanted_ephemeral,
+        ContextLabels, Facts, Images, Outcome, Patch, Source, Tools, inject, inject_ephemeral,
+        wanted, wanted_ephemeral,
     },
 };
 use relay_tests::program::workspace;
@@ -176,6 +176,7 @@ fn facts(given: &Value) -> Facts {
         },
         log_url: "https://relay-log-service.relay-system.svc:8443".to_owned(),
         audience: text("audience", "relay"),
+        context: ContextLabels::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use relay_operator::{
     api::v1beta1::InjectionMode,
     image::config::{Found, ImageConfig, Platform},
     injection::{
-        ENTRYPOINT, Facts, Images, Outcome, Patch, Source, Tools, VARIABLES, inject,
+        ContextLabels, ENTRYPOINT, Facts, Images, Outcome, Patch, Source, Tools, VARIABLES, inject,
         inject_ephemeral, unwrapped, wanted, wanted_ephemeral,
     },
 };
@@ -26,6 +26,7 @@ fn facts() -> impl Strategy<Value = Facts> {
         },
         log_url: "https://relay-log-service.relay-system.svc:8443".to_owned(),
         audience: "relay".to_owned(),
+        context: ContextLabels::default(),
     })
 }
 
@@ -53,6 +54,7 @@ fn lenient() -> Facts {
         },
         log_url: "https://logs:8443".to_owned(),
         audience: "relay".to_owned(),
+        context: ContextLabels::default(),
     }
 }
 

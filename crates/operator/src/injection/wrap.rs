@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     ENTRYPOINT, Facts,
     container::{Place, name},
-    mounts,
+    context, mounts,
     patch::Patch,
 };
 
@@ -69,6 +69,8 @@ fn variables(pod: &Value, container: &Value, facts: &Facts) -> Vec<Value> {
     if let Some(seconds) = seconds.filter(|seconds| *seconds != GRACE) {
         variables.push(value(grace, &format!("{}s", seconds.min(MAX_GRACE))));
     }
+    let context = context::variables(pod, container, &facts.context);
+    variables.extend(context.into_iter().map(|(name, text)| value(name, text)));
     variables
 }
 

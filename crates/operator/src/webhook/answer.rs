@@ -19,7 +19,9 @@ use super::{
     metrics::{Became, Metrics},
     review::{Answer, Request, Review, Subject},
 };
-use crate::injection::{Facts, Images, Outcome, Patch, Tools, inject, inject_ephemeral};
+use crate::injection::{
+    ContextLabels, Facts, Images, Outcome, Patch, Tools, inject, inject_ephemeral,
+};
 
 /// What the webhook needs to answer.
 #[derive(Clone)]
@@ -30,6 +32,8 @@ pub(super) struct Reviewer {
     pub(super) log_url: Arc<str>,
     /// Whom tokens are for.
     pub(super) audience: Arc<str>,
+    /// What says which part of a workflow a pod belongs to.
+    pub(super) context: Arc<ContextLabels>,
     /// Secrets with which the tools image is pulled in all tenants' namespaces.
     pub(super) pull_secrets: Arc<[String]>,
     /// Counters.
@@ -106,7 +110,7 @@ impl Reviewer {
             *pull_secrets = also.chain(pull_secrets.iter()).cloned().collect();
         }
         let (log_url, audience) = (self.log_url.to_string(), self.audience.to_string());
-        Facts { mode, tools, log_url, audience }
+        Facts { mode, tools, log_url, audience, context: ContextLabels::clone(&self.context) }
     }
 
     fn answer(&self, request: &Request, outcome: Outcome) -> (Answer, Became) {

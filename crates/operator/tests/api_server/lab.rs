@@ -25,6 +25,7 @@ use prometheus_client::registry::Registry;
 use relay_operator::{
     api::v1beta1::Tenant,
     certificates::{Followed, Moment, Names, Periods, follow, renew},
+    injection::ContextLabels,
     webhook::{
         Metrics, Settings, Webhook,
         configuration::{Address, NAME, Wanted},
@@ -231,6 +232,7 @@ impl Lab {
         let settings = Settings {
             log_url: format!("https://relay-log-service.{}.svc:8443", self.namespace),
             audience: "relay".to_owned(),
+            context: ContextLabels::default(),
             pull_secrets: vec![],
             drain: Duration::ZERO,
         };

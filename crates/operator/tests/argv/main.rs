@@ -12,7 +12,7 @@ use proptest::{collection::vec, option, prelude::*};
 use relay_operator::{
     api::v1beta1::InjectionMode,
     image::config::{Found, ImageConfig, Platform},
-    injection::{ENTRYPOINT, Facts, Images, Outcome, Source, Tools, inject},
+    injection::{ContextLabels, ENTRYPOINT, Facts, Images, Outcome, Source, Tools, inject},
 };
 use relay_tests::program::workspace;
 use serde_json::{Value, json};
@@ -40,6 +40,7 @@ fn facts() -> Facts {
         },
         log_url: "https://logs:8443".to_owned(),
         audience: "relay".to_owned(),
+        context: ContextLabels::default(),
     }
 }
 

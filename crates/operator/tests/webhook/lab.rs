@@ -21,6 +21,7 @@ use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use relay_operator::{
     certificates::{Followed, Held, Moment, Names, Periods, advance},
+    injection::ContextLabels,
     webhook::{Metrics, PATH, Readiness, Settings, Webhook},
 };
 use serde_json::{Value, json};
@@ -203,6 +204,7 @@ impl Lab {
         let settings = Settings {
             log_url: "https://relay-log-service.relay-system.svc:8443".to_owned(),
             audience: "relay".to_owned(),
+            context: ContextLabels::default(),
             pull_secrets: vec![],
             drain: DRAIN,
         };
