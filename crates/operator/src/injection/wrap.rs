@@ -70,7 +70,11 @@ fn variables(pod: &Value, container: &Value, facts: &Facts) -> Vec<Value> {
         variables.push(value(grace, &format!("{}s", seconds.min(MAX_GRACE))));
     }
     let context = context::variables(pod, container, &facts.context);
-    variables.extend(context.into_iter().map(|(name, text)| value(name, text)));
+    variables.extend(context.into_iter().map(|(name, text)| match text {
+        // As the API server writes an empty value.
+        "" => json!({ "name": name }),
+        text => value(name, text),
+    }));
     variables
 }
 
