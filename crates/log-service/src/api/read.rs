@@ -101,7 +101,7 @@ pub(super) async fn part_streams(
 ) -> Result<Vec<IndexEntry>, ApiError> {
     let entries = app.hub.part_streams(namespace, context, UnixMillis::default()).await?;
     let entries = stream::iter(entries)
-        .map(|entry| async move { app.hub.part_entry(namespace, &entry).await });
+        .map(|entry| async move { app.hub.part_entry(namespace, context, &entry).await });
     let entries: Vec<_> = entries.buffered(PARALLEL).try_collect().await?;
     Ok(entries.into_iter().flatten().collect())
 }

@@ -17,16 +17,22 @@ use relay_protocol::{
 use super::{Hub, IndexEntry, Meta};
 use crate::store::{StoreError, layout};
 
-/// A stream as the index of its part of a workflow names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A stream as the index of its part of a workflow names it. Small: a reader may hold thousands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartEntry {
     /// Its name in the store.
     pub uuid: StreamUuid,
     /// When it was created.
     pub created: UnixMillis,
+    name: u64,
+}
+
+impl PartEntry {
     /// What cursors call it.
-    pub name: StreamKey,
-    key: Path,
+    #[must_use]
+    pub fn name(&self) -> StreamKey {
+        StreamKey::Hashed(self.name)
+    }
 }
 
 /// When the first and the newest stream of a trigger were created.
@@ -93,11 +99,11 @@ impl Hub {
         let folder = layout::part(tenant, context);
         let from = layout::part_entries_from(&folder, since);
         let keys = self.shared.store.list_after(&folder, &from).await?;
-        let entry = |key: Path| {
-            let (created, uuid, name) = layout::parse_part_entry(&key)?;
-            Some(PartEntry { uuid, created, name, key })
+        let entry = |key: &Path| {
+            let (created, uuid, name) = layout::parse_part_entry(key)?;
+            Some(PartEntry { uuid, created, name })
         };
-        Ok(keys.into_iter().filter_map(entry).collect())
+        Ok(keys.iter().filter_map(entry).collect())
     }
 
     /// What else the index says of such a stream, named as in the log of several pods; `None` if it
@@ -109,8 +115,11 @@ impl Hub {
     pub async fn part_entry(
         &self,
         tenant: &Namespace,
+        context: &Context,
         entry: &PartEntry,
     ) -> Result<Option<IndexEntry>, StoreError> {
-        self.entry_as(tenant, &entry.key, Meta::source_in_pod).await
+        let folder = layout::part(tenant, context);
+        let key = layout::part_entry(&folder, entry.created, entry.uuid, &entry.name());
+        self.entry_as(tenant, &key, Meta::source_in_pod).await
     }
 }

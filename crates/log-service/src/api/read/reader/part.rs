@@ -36,6 +36,8 @@ use crate::{
 
 /// Index entries that are read at once.
 const PARALLEL: usize = 16;
+/// Streams that are loaded at once, before they are opened.
+const AHEAD: usize = 8;
 /// How long before the creation of a stream its first line may have been captured, in milliseconds,
 /// and still stand where it belongs: commands start before the network is touched.
 const EARLY_MILLIS: u64 = 60_000;
@@ -58,6 +60,8 @@ pub(in crate::api::read) struct PartReader {
     newest: UnixMillis,
     /// Streams that are not open yet, by the time from which they may have lines.
     later: VecDeque<Later>,
+    /// How many of them were loaded.
+    ahead: usize,
     /// Where to go on.
     positions: HashMap<StreamKey, u64>,
     /// Of the streams of a step, when the newest of each name was created.
@@ -102,6 +106,7 @@ impl PartReader {
             known: BTreeSet::new(),
             newest: UnixMillis::default(),
             later: VecDeque::new(),
+            ahead: 0,
             positions: HashMap::new(),
             replaced: BTreeMap::new(),
             request,
@@ -120,8 +125,7 @@ impl PartReader {
 
     /// Leaves out the streams that the cursor says were read with their end.
     fn resume(&mut self, cursor: Cursor, entries: Vec<PartEntry>) {
-        let streams: Vec<_> =
-            entries.iter().map(|entry| (entry.name.clone(), entry.created)).collect();
+        let streams: Vec<_> = entries.iter().map(|entry| (entry.name(), entry.created)).collect();
         let starts = resume(&cursor, &streams);
         let left = entries.into_iter().zip(starts).filter(|(_, start)| *start != Start::Finished);
         self.later.extend(left.map(|(entry, _)| Later::whole(entry)));
@@ -135,8 +139,9 @@ impl PartReader {
         let mut entries = app.hub.part_streams(namespace, &self.context, since).await?;
         entries.retain(|entry| !self.known.contains(&entry.uuid));
         if query.container.is_some() || query.stream.is_some() || query.instance.is_some() {
+            let context = &self.context;
             let wanted = stream::iter(entries).map(|entry| async move {
-                let found = app.hub.part_entry(namespace, &entry).await?;
+                let found = app.hub.part_entry(namespace, context, &entry).await?;
                 let is_wanted = found.is_some_and(|found| takes(query, &found.source));
                 Ok::<_, ApiError>(is_wanted.then_some(entry))
             });
@@ -166,6 +171,7 @@ impl PartReader {
     }
 
     async fn open_next(&mut self) -> Result<(), ApiError> {
+        self.look_ahead().await?;
         let Some(Later { entry, begin, .. }) = self.later.pop_front() else { return Ok(()) };
         let Some(mut lane) = self.load(&entry, self.request.query.mode).await? else {
             // One that could not be opened is tried again with the next look.
@@ -174,7 +180,7 @@ impl PartReader {
         };
         let since_moment = self.merged.since();
         let end = lane.stored().snapshot.end;
-        match (begin, self.positions.get(&entry.name), since_moment) {
+        match (begin, self.positions.get(&entry.name()), since_moment) {
             (Begin::At(position), _, _) | (_, Some(&position), _) => lane.start(position),
             (Begin::Behind, ..) => lane.skip_stored(),
             // All of it is older.
@@ -192,9 +198,28 @@ impl PartReader {
         Ok(())
     }
 
+    /// Has the next streams loaded together: one after the other, a reader of many would wait for the
+    /// store most of the time.
+    async fn look_ahead(&mut self) -> Result<(), ApiError> {
+        if self.ahead == 0 {
+            let Request { app, namespace, .. } = &*self.request;
+            let context = &self.context;
+            let next: Vec<_> = self.later.iter().take(AHEAD).map(|later| later.entry).collect();
+            let load = stream::iter(next).map(|entry| async move {
+                app.hub.part_entry(namespace, context, &entry).await?;
+                app.hub.open(namespace, entry.uuid).await
+            });
+            let loaded: Vec<_> = load.buffered(AHEAD).try_collect().await?;
+            self.ahead = loaded.len();
+        }
+        self.ahead = self.ahead.saturating_sub(1);
+        Ok(())
+    }
+
     async fn load(&self, entry: &PartEntry, mode: Mode) -> Result<Option<Lane>, ApiError> {
         let Request { app, namespace, .. } = &*self.request;
-        let Some(named) = app.hub.part_entry(namespace, entry).await? else { return Ok(None) };
+        let named = app.hub.part_entry(namespace, &self.context, entry).await?;
+        let Some(named) = named else { return Ok(None) };
         match app.hub.open(namespace, entry.uuid).await? {
             Some(handle) => Lane::open(handle, named, 0, mode).await.map(Some),
             None => Ok(None),
