@@ -103,13 +103,40 @@ fn mount() -> impl Strategy<Value = Value> {
         20 => "/[a-z]{1,6}",
         1 => select(vec!["/relay", "/relay/lib", "/relay/", "//relay", "/relay-run", "/relayed"]).prop_map(str::to_owned),
     ];
-    (volume_name(), path).prop_map(|(name, path)| json!({ "name": name, "mountPath": path }))
+    (volume_name(), path, option::weighted(0.1, unknown())).prop_map(|(name, path, unknown)| {
+        with_unknown(json!({ "name": name, "mountPath": path }), unknown)
+    })
 }
 
 fn variable() -> impl Strategy<Value = Value> {
     let name =
         prop_oneof![10 => "[A-Z]{1,3}", 1 => select(VARIABLES.to_vec()).prop_map(str::to_owned)];
-    (name, word()).prop_map(|(name, value)| json!({ "name": name, "value": value }))
+    let value = (word(), option::weighted(0.1, unknown()));
+    (name, value).prop_map(|(name, (value, unknown))| {
+        with_unknown(json!({ "name": name, "value": value }), unknown)
+    })
+}
+
+/// A field that this Kubernetes does not know.
+fn unknown() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<i64>().prop_map(Value::from),
+        "[a-z]{0,3}".prop_map(Value::from)
+    ];
+    leaf.prop_recursive(3, 8, 3, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..3).prop_map(Value::Array),
+            inner.prop_map(|it| json!({ "inner": it }))
+        ]
+    })
+}
+
+fn with_unknown(mut object: Value, unknown: Option<Value>) -> Value {
+    if let Some(unknown) = unknown {
+        object["fieldOfTheFuture"] = unknown;
+    }
+    object
 }
 
 fn container() -> impl Strategy<Value = Value> {
@@ -143,8 +170,9 @@ fn container() -> impl Strategy<Value = Value> {
 }
 
 fn pod() -> impl Strategy<Value = Value> {
+    let plain = (volume_name(), option::weighted(0.1, unknown()));
     let volume = prop_oneof![
-        9 => volume_name().prop_map(|name| json!({ "name": name, "emptyDir": {} })),
+        9 => plain.prop_map(|(name, unknown)| with_unknown(json!({ "name": name, "emptyDir": {} }), unknown)),
         1 => Just(json!({ "name": "relay-tools", "persistentVolumeClaim": { "claimName": "relay-tools-0" } })),
     ];
     let lists =
@@ -160,8 +188,9 @@ fn pod() -> impl Strategy<Value = Value> {
         "[a-z,]{0,6}",
     );
     let policy = option::of(select(vec!["Always", "Never", "OnFailure"]));
-    (lists, metadata, policy, option::of(0..600_u32)).prop_map(
-        |(lists, metadata, policy, grace)| {
+    let future = (option::of(unknown()), option::of(unknown()), option::of(unknown()));
+    (lists, metadata, policy, option::of(0..600_u32), future).prop_map(
+        |(lists, metadata, policy, grace, (in_pod, in_spec, in_metadata))| {
             let (containers, init, volumes) = lists;
             let (annotations, ours, value) = metadata;
             let mut annotations = annotations.map(|all| {
@@ -183,6 +212,9 @@ fn pod() -> impl Strategy<Value = Value> {
             set("/spec", "volumes", volumes.map(Value::Array));
             set("/spec", "restartPolicy", policy.map(|policy| json!(policy)));
             set("/spec", "terminationGracePeriodSeconds", grace.map(|grace| json!(grace)));
+            set("", "fieldOfTheFuture", in_pod);
+            set("/spec", "fieldOfTheFuture", in_spec);
+            set("/metadata", "fieldOfTheFuture", in_metadata);
             pod
         },
     )
@@ -290,6 +322,51 @@ fn without_relay(original: &Value, changed: &Value) -> Value {
     changed
 }
 
+/// The whole pod without what Relay put in.
+fn bare(original: &Value, changed: &Value) -> Value {
+    let mut changed = changed.clone();
+    for list in ["/spec/initContainers", "/spec/containers"] {
+        let before = original.pointer(list).and_then(Value::as_array);
+        if let Some(Value::Array(after)) = changed.pointer_mut(list) {
+            after.retain(|container| container["name"] != "relay-tools");
+            let before = before.map_or(&[][..], Vec::as_slice);
+            assert_eq!(before.len(), after.len());
+            for (before, after) in before.iter().zip(after) {
+                *after = without_relay(before, after);
+            }
+        }
+    }
+    let named = |names: &'static [&'static str]| {
+        move |value: &Value| value["name"].as_str().is_some_and(|name| names.contains(&name))
+    };
+    let without = |list: Option<&mut Value>, is_ours: &dyn Fn(&Value) -> bool| {
+        if let Some(Value::Array(all)) = list {
+            all.retain(|value| !is_ours(value));
+        }
+    };
+    without(changed.pointer_mut("/spec/volumes"), &named(&VOLUMES));
+    without(changed.pointer_mut("/spec/imagePullSecrets"), &named(&["a", "b"]));
+    if let Some(Value::Object(all)) = changed.pointer_mut("/metadata/annotations") {
+        let ours = ["relay.sh/injected", "relay.sh/skipped", "relay.sh/left-alone"];
+        all.retain(|name, _| !ours.contains(&name.as_str()));
+    }
+    // Nothing and an empty list are the same to Kubernetes.
+    let is_empty = |value: &Value| *value == json!([]) || *value == json!({});
+    for (parent, field) in [
+        ("/spec", "volumes"),
+        ("/spec", "initContainers"),
+        ("/spec", "imagePullSecrets"),
+        ("/metadata", "annotations"),
+    ] {
+        let object = changed.pointer_mut(parent).and_then(Value::as_object_mut);
+        let object = object.expect("a pod has both");
+        if object.get(field).is_some_and(is_empty) {
+            object.remove(field);
+        }
+    }
+    changed
+}
+
 proptest! {
     #[test]
     fn applied_twice_changes_nothing_more(pod in pod(), facts in facts(), images in images()) {
@@ -307,14 +384,7 @@ proptest! {
         let outcome = inject(&pod, &facts, &images);
         let Some(patch) = patch_of(&outcome) else { return Ok(()) };
         let changed = applied(&pod, patch);
-        let (before, after) = (containers(&pod), containers(&changed));
-        prop_assert_eq!(before.len(), after.len());
-        for (before, after) in before.into_iter().zip(after) {
-            prop_assert_eq!(without_relay(before, before), without_relay(before, after));
-        }
-        for field in ["restartPolicy", "terminationGracePeriodSeconds"] {
-            prop_assert_eq!(&pod["spec"][field], &changed["spec"][field]);
-        }
+        prop_assert_eq!(bare(&pod, &pod), bare(&pod, &changed));
     }
 
     #[test]
