@@ -1,9 +1,10 @@
 //! Looks for pods that run without Relay, though their tenant wants them wrapped: those that were there before it, that
 //! came while nobody asked the webhook, or that others changed after it.
 //!
-//! The webhook sees only what is created. Here tenants' namespaces are listed one after another, a page of pods at a
-//! time, so that a round costs as little memory as a namespace, and a request now and then. What is found is a gauge by
-//! namespace, and an event about whatever made the pod.
+//! The webhook sees only what is created. Here tenants' namespaces are listed one after another, a page of pods' metadata
+//! at a time: what the webhook wrote there says that a pod is as it should be. Others are read one by one, since whoever
+//! fills a namespace with pods of megabytes must not fill the operator's memory with them. What is found is a gauge
+//! by namespace, and an event about whatever made the pod.
 
 mod finding;
 mod told;
@@ -25,11 +26,13 @@ use prometheus_client::{
 use tokio::time::{Instant, sleep};
 
 use crate::webhook::TENANT_LABEL;
-use finding::Finding;
+use finding::{Finding, is_suspect};
 use told::Told;
 
-/// Pods in an answer: some megabytes of the largest.
-const PAGE: u32 = 50;
+/// Pods in a list of metadata. Each may have a quarter of a megabyte of annotations, and as much of other things.
+const PAGE: u32 = 8;
+/// Pods of a namespace that are read in a round; more that look as if they were not wrapped are counted unread.
+const MAX_READ: usize = 64;
 /// Events about one namespace in a round; the gauge counts the others.
 const MAX_EVENTS: usize = 16;
 /// Pods that have ended are past help.
@@ -69,8 +72,11 @@ struct Shown {
 impl Shown {
     fn set(&mut self, namespace: &str, tenant: &str, count: i64) {
         let labels = Labels { namespace: namespace.to_owned(), tenant: tenant.to_owned() };
-        let before = self.of.remove(namespace);
-        before.filter(|before| count == 0 || *before != labels).inspect(|it| self.hide(it));
+        if let Some(before) = self.of.remove(namespace)
+            && (count == 0 || before != labels)
+        {
+            self.metrics.pods.remove(&before);
+        }
         if count > 0 {
             self.metrics.pods.get_or_create(&labels).set(count);
             self.of.insert(namespace.to_owned(), labels);
@@ -88,15 +94,13 @@ impl Shown {
             stays
         });
     }
-
-    fn hide(&self, labels: &Labels) {
-        self.metrics.pods.remove(labels);
-    }
 }
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        self.of.values().for_each(|labels| self.hide(labels));
+        for labels in self.of.values() {
+            self.metrics.pods.remove(labels);
+        }
     }
 }
 
@@ -159,13 +163,18 @@ impl Auditor {
 
     /// How many pods of a namespace run without Relay, and what is wrong with some of them.
     async fn look(&self, namespace: &str) -> Result<(i64, Vec<Finding>), kube::Error> {
-        let (mut count, mut findings) = (0, Vec::new());
-        let kind = ApiResource::erase::<Pod>(&());
-        let pods = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &kind);
+        let (mut count, mut read, mut findings) = (0, 0, Vec::new());
+        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
         let mut page = ListParams::default().fields(RUNNING).limit(PAGE);
         loop {
-            let listed = pods.list(&page).await?;
-            for finding in listed.items.iter().filter_map(|pod| Finding::of(pod, namespace)) {
+            let listed = pods.list_metadata(&page).await?;
+            for pod in listed.items.iter().filter(|pod| is_suspect(&pod.metadata)) {
+                if read == MAX_READ {
+                    count += 1;
+                    continue;
+                }
+                read += 1;
+                let Some(finding) = self.read(namespace, &pod.name_any()).await? else { continue };
                 count += 1;
                 if findings.len() < MAX_EVENTS {
                     findings.push(finding);
@@ -176,6 +185,15 @@ impl Auditor {
                 None => return Ok((count, findings)),
             }
         }
+    }
+
+    /// What is wrong with a pod, if it is still there. By a list, since the operator may not read pods otherwise.
+    async fn read(&self, namespace: &str, pod: &str) -> Result<Option<Finding>, kube::Error> {
+        let kind = ApiResource::erase::<Pod>(&());
+        let pods = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &kind);
+        let one = ListParams::default().fields(&format!("metadata.name={pod}")).limit(1);
+        let listed = pods.list(&one).await?;
+        Ok(listed.items.first().and_then(|pod| Finding::of(pod, namespace)))
     }
 
     async fn tell(&self, findings: &[Finding], told: &mut Told) {

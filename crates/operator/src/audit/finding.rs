@@ -2,11 +2,14 @@
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{ResourceExt, api::DynamicObject};
 use serde_json::Value;
 
-use crate::{injection::unwrapped, webhook::about};
+use crate::{
+    injection::{INJECT, INJECTED, SKIPPED, unwrapped},
+    webhook::about,
+};
 
 /// A pod that runs without Relay, wholly or in part.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,12 +21,19 @@ pub(super) struct Finding {
     others: usize,
 }
 
+/// Whether a pod must be read before anything can be said: the webhook has not written that it is wrapped, or that it is
+/// so in part, and neither is it about to go nor does its label say that it is none of Relay's.
+pub(super) fn is_suspect(metadata: &ObjectMeta) -> bool {
+    let annotation = |name| metadata.annotations.as_ref().is_some_and(|all| all.contains_key(name));
+    let opt_out = metadata.labels.as_ref().and_then(|all| all.get(INJECT));
+    metadata.deletion_timestamp.is_none()
+        && opt_out.is_none_or(|value| value != "false")
+        && (!annotation(INJECTED) || annotation(SKIPPED))
+}
+
 impl Finding {
-    /// Nothing if the pod is as it should be, or about to go.
+    /// Nothing if the pod is as it should be.
     pub(super) fn of(pod: &DynamicObject, namespace: &str) -> Option<Self> {
-        if pod.metadata.deletion_timestamp.is_some() {
-            return None;
-        }
         let name = pod.name_any();
         let pod = serde_json::to_value(pod).unwrap_or(Value::Null);
         let bare = unwrapped(&pod);
@@ -80,9 +90,19 @@ mod tests {
         let mut out = pod("/app");
         out["metadata"]["labels"] = json!({ "relay.sh/inject": "false" });
         assert_eq!(finding(out), None);
-        let mut going = pod("/app");
-        going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        assert_eq!(finding(going), None);
+    }
+
+    #[test]
+    fn only_pods_that_the_webhook_did_not_wrap_wholly_are_read() {
+        let is_suspect =
+            |metadata: Value| super::is_suspect(&serde_json::from_value(metadata).unwrap());
+        assert!(is_suspect(json!({})));
+        assert!(is_suspect(json!({ "labels": { "relay.sh/inject": "true" } })));
+        assert!(!is_suspect(json!({ "labels": { "relay.sh/inject": "false" } })));
+        assert!(!is_suspect(json!({ "annotations": { "relay.sh/injected": "1" } })));
+        let partly = json!({ "relay.sh/injected": "1", "relay.sh/skipped": "why" });
+        assert!(is_suspect(json!({ "annotations": partly })));
+        assert!(!is_suspect(json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" })));
     }
 
     #[test]
