@@ -84,3 +84,15 @@ pub(crate) fn line_of(namespace: &Namespace, pod: &str) -> String {
         "relay: output is kept by Relay, not here; read it with: relay logs -n {name} {pod} -c main\n"
     )
 }
+
+/// Creates a pod; what is said about it, or the refusal.
+pub(crate) fn create(namespace: &Namespace, pod: &Value) -> Result<String, String> {
+    let folder = tempfile::tempdir().expect("a folder for the manifest");
+    let file = folder.path().join("pod.json");
+    std::fs::write(&file, pod.to_string()).expect("the folder is ours");
+    let mut create = namespace.kubectl();
+    let created = create.args(["create", "--filename"]).arg(file).output();
+    let created = created.expect("kubectl can be started");
+    let said = String::from_utf8_lossy(&created.stderr).into_owned();
+    if created.status.success() { Ok(said) } else { Err(said) }
+}

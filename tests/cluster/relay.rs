@@ -8,6 +8,7 @@ mod outage;
 mod pods;
 mod resume;
 mod rights;
+mod shapes;
 mod trust;
 mod upgrade;
 

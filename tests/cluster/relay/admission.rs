@@ -12,7 +12,7 @@ use relay_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::manifest::{end, field, is_wrapped, script};
+use crate::manifest::{create, end, field, is_wrapped, script};
 
 /// A tenant whose tools never come, and what it is told.
 fn tenant_without_tools(test: &str, mode: &str) -> Namespace {
@@ -30,18 +30,6 @@ fn tenant_without_tools(test: &str, mode: &str) -> Namespace {
     });
     tenant.wait_for("create", "serviceaccount/default");
     tenant
-}
-
-/// Creates a pod; what is said about it, or the refusal.
-fn create(namespace: &Namespace, pod: &Value) -> Result<String, String> {
-    let folder = tempfile::tempdir().expect("a folder for the manifest");
-    let file = folder.path().join("pod.json");
-    std::fs::write(&file, pod.to_string()).expect("the folder is ours");
-    let mut create = namespace.kubectl();
-    let created = create.args(["create", "--filename"]).arg(file).output();
-    let created = created.expect("kubectl can be started");
-    let said = String::from_utf8_lossy(&created.stderr).into_owned();
-    if created.status.success() { Ok(said) } else { Err(said) }
 }
 
 /// Waits for an event about a pod that runs without Relay.

@@ -1,0 +1,114 @@
+//! Pods of unusual shape, and what comes past the webhook.
+
+use std::{path::Path, thread, time::Duration};
+
+use relay_tests::{
+    cluster::{
+        image,
+        namespace::{Namespace, PATIENCE},
+        relay::Relay,
+    },
+    wait::eventually,
+};
+use serde_json::json;
+
+use super::log_of;
+use crate::manifest::{create, end, field, is_wrapped, script};
+
+#[test]
+fn a_pod_whose_containers_see_each_others_processes_is_wrapped_and_ends_as_it_would() {
+    let relay = Relay::shared();
+    let tenant = relay.common_tenant();
+    // The sandbox is process 1, so the entrypoint dies of the signal itself. The kubelet halves the dollars.
+    let words = "test $(cat /proc/1/comm) = tini-static; echo mine; kill -TERM $$$$";
+    let mut pod = script("shared", words);
+    pod["spec"]["shareProcessNamespace"] = json!(true);
+    tenant.apply(&pod.to_string());
+    assert_eq!(end(&tenant, "shared"), ("143".into(), "Error".into()));
+    assert!(is_wrapped(&tenant, "shared"));
+    assert_eq!(log_of(&relay, &tenant, "shared"), "mine\n");
+}
+
+#[test]
+fn a_pod_on_the_hosts_network_is_wrapped_if_it_finds_services() {
+    let relay = Relay::shared();
+    let tenant = relay.common_tenant();
+    let mut pod = script("host", "echo from the host");
+    pod["spec"]["hostNetwork"] = json!(true);
+    let refusal = create(&tenant, &pod).expect_err("it would wait for the log service in vain");
+    assert!(refusal.contains("set its dnsPolicy to ClusterFirstWithHostNet"), "{refusal}");
+    pod["spec"]["dnsPolicy"] = json!("ClusterFirstWithHostNet");
+    create(&tenant, &pod).expect("now it finds it");
+    assert_eq!(end(&tenant, "host").0, "0");
+    assert!(is_wrapped(&tenant, "host"));
+    assert_eq!(log_of(&relay, &tenant, "host"), "from the host\n");
+}
+
+/// As Tekton does with sidecars.
+#[test]
+fn a_container_whose_image_is_replaced_by_one_that_does_nothing_ends_well() {
+    let relay = Relay::shared();
+    let tenant = relay.common_tenant();
+    let folder = tempfile::tempdir().expect("a folder for the image");
+    let name = "dev.local/nothing:1";
+    let nothing = image::bare(folder.path(), name, Path::new("/usr/bin/tini-static"));
+    relay.cluster().load_image(&nothing.expect("tini is installed"), "dev.local/nothing");
+    let mut pod = script(
+        "sidecar",
+        "trap 'echo stopped; exit 3' TERM; echo serves; while :; do sleep 0.1; done",
+    );
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(30);
+    tenant.apply(&pod.to_string());
+    tenant.wait_for("condition=Ready", "pod/sidecar");
+    let patch = json!([{ "op": "replace", "path": "/spec/containers/0/image", "value": name }]);
+    let patch = format!("--patch={patch}");
+    tenant.ask(&["patch", "pod", "sidecar", "--type=json", &patch]).expect("it can be changed");
+    eventually(PATIENCE, "it starts with the other image, and ends", || {
+        thread::park_timeout(Duration::from_millis(200));
+        let phase = field(&tenant, "pod/sidecar", ".status.phase");
+        let restarts = field(&tenant, "pod/sidecar", ".status.containerStatuses[0].restartCount");
+        restarts == "1" && (phase == "Succeeded" || phase == "Failed")
+    });
+    assert_eq!(end(&tenant, "sidecar"), ("0".into(), "Completed".into()));
+    assert_eq!(log_of(&relay, &tenant, "sidecar"), "serves\nstopped\n");
+}
+
+#[test]
+fn without_the_webhooks_configuration_the_guard_refuses_what_is_not_wrapped() {
+    let relay = Relay::alone();
+    let required = relay.tenant("guarded", &json!({}));
+    let enabled = relay.tenant("unguarded", &json!({ "injection": { "mode": "enabled" } }));
+    relay.scale("relay-operator", 0);
+    let configuration = ["delete", "mutatingwebhookconfiguration", "0-relay-injection"];
+    relay.cluster().ask(&configuration).expect("it was there");
+    let labelled = |name: &str| {
+        let mut pod = script(name, "true");
+        pod["metadata"]["labels"] = json!({ "relay.sh/inject": "false" });
+        pod
+    };
+    eventually(PATIENCE, "the API server has forgotten the webhook", || {
+        thread::park_timeout(Duration::from_millis(200));
+        create(&enabled, &script("pod", "sleep 600")).is_ok()
+    });
+    let refusal = create(&required, &script("pod", "true")).expect_err("nobody wrapped it");
+    assert!(refusal.contains("container main would run without Relay"), "{refusal}");
+    create(&required, &labelled("out")).expect("its label says so");
+    assert_eq!(end(&required, "out").0, "0");
+    relay.scale("relay-operator", 1);
+    eventually(PATIENCE, "pods are wrapped again", || {
+        thread::park_timeout(Duration::from_millis(500));
+        create(&required, &script("pod", "true")).is_ok()
+    });
+    assert!(is_wrapped(&required, "pod"));
+    assert_found(&enabled, "pod");
+}
+
+/// Waits until somebody is told of a pod that came past the webhook.
+fn assert_found(namespace: &Namespace, pod: &str) {
+    let selector = format!("reason=RunsWithoutRelay,involvedObject.name={pod}");
+    let words = ["get", "events", "--field-selector", &selector, "--output=name"];
+    eventually(PATIENCE, "the audit has found the pod", || {
+        thread::park_timeout(Duration::from_millis(500));
+        !namespace.ask(&words).expect("events can be read").is_empty()
+    });
+}
