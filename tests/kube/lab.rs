@@ -66,6 +66,7 @@ impl<'a> Lab<'a> {
         let body = json!({
             "name": "stdout", "instance": instance, "writer": "w",
             "namespace": "kube-system", "pod": "etcd", "podUid": "1",
+            "workflow": "deploy", "trigger": "push",
         });
         let request = self.client.post(format!("{}/logs", self.service.url())).bearer_auth(token);
         request.header("content-type", "application/json").body(body.to_string()).send().unwrap()
@@ -83,7 +84,16 @@ impl<'a> Lab<'a> {
     }
 
     pub(crate) fn get(&self, token: &str, path: &str) -> Answered {
-        let url = format!("{}/api/namespaces/{path}", self.service.url());
+        self.get_from(token, &format!("namespaces/{path}"))
+    }
+
+    /// The log of the trigger that all streams belong to.
+    pub(crate) fn trigger(&self, token: &str, query: &str) -> Answered {
+        self.get_from(token, &format!("workflows/deploy/triggers/push/logs?{query}"))
+    }
+
+    fn get_from(&self, token: &str, path: &str) -> Answered {
+        let url = format!("{}/api/{path}", self.service.url());
         let answer = self.client.get(url).bearer_auth(token).send().unwrap();
         (answer.status().as_u16(), answer.text().unwrap())
     }

@@ -3,7 +3,7 @@
 use std::{io::Read, thread, time::Duration};
 
 use relay_tests::{
-    kube::{AUDIENCE, ApiServer},
+    kube::{AUDIENCE, ApiServer, Space},
     program::is_long_run,
     wait::eventually,
 };
@@ -39,6 +39,39 @@ fn whoever_may_read_the_logs_of_pods_reads_and_for_others_there_is_nothing() {
         let elsewhere = lab.get(&token, "kube-system/pods/web/logs");
         assert_eq!(elsewhere, nothing);
     }
+}
+
+#[test]
+fn whole_workflows_need_the_right_to_all_pods_of_their_namespace() {
+    let Some(api) = ApiServer::find() else { return };
+    let lab = Lab::new(&api);
+    lab.write(&lab.pod_token(), "one", "here\n");
+    let other = Space::new(&api);
+    drop(other.account("app"));
+    let uid = other.pod("web", "app");
+    lab.write(&other.token("app", Some(AUDIENCE), Some(("web", &uid))), "one", "there\n");
+    let (here, there) = (lab.space.name(), other.name());
+    let named = |namespace: &str| format!("namespace={namespace}");
+    let nothing = lab.log(&lab.reader("all", &[]), "none");
+    for token in [lab.reader("one", &["web"]), lab.pod_token(), "garbage".to_owned()] {
+        assert_eq!(lab.trigger(&token, ""), nothing);
+        assert_eq!(lab.trigger(&token, &named(here)), nothing);
+    }
+    let user = lab.space.account("both");
+    drop(lab.space.allow(&user, &[]));
+    let token = lab.space.token("both", None, None);
+    // The workflow of the same name elsewhere is as if it were not there.
+    assert_eq!(lab.trigger(&token, ""), (200, "here\n".to_owned()));
+    assert_eq!(lab.trigger(&token, &named(there)), nothing);
+    drop(other.allow(&user, &[]));
+    let mut answer = lab.trigger(&token, "");
+    eventually(ENOUGH, "the new right counts", || {
+        answer = lab.trigger(&token, "");
+        answer.0 == 409
+    });
+    assert!(answer.1.contains(here) && answer.1.contains(there), "{}", answer.1);
+    assert_eq!(lab.trigger(&token, &named(here)), (200, "here\n".to_owned()));
+    assert_eq!(lab.trigger(&token, &named(there)), (200, "there\n".to_owned()));
 }
 
 #[test]
