@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::pod::{annotations, label};
 
-/// Labels and annotations of Relay's, in the order of [`Names`].
+/// Labels and annotations of Relay's, in the order of [`CONTEXT_VARIABLES`].
 const OWN: [&str; 4] = ["relay.sh/workflow", "relay.sh/trigger", "relay.sh/run", "relay.sh/step"];
 /// Longest name, as that of a label's value.
 const MAX_NAME_BYTES: usize = 63;
