@@ -39,7 +39,8 @@ impl Name {
     /// digest does not count.
     pub(super) fn parse(image: &str) -> Option<Self> {
         let is_identifier = image.len() == 64 && image.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if image.len() > MAX_BYTES || is_identifier {
+        // `Reference` takes letters and digits of all scripts in a tag.
+        if image.len() > MAX_BYTES || is_identifier || !image.is_ascii() {
             return None;
         }
         let reference = Reference::try_from(image).ok()?;
@@ -139,6 +140,7 @@ mod tests {
             "nginx@md5:ababababababababababababababababab",
             &format!("nginx@sha256:{}", hexadecimal.to_uppercase()),
             "nginx:1\n",
+            "nginx:\u{1e130}",
             &hexadecimal,
             &long,
             &"a/".repeat(4096),
