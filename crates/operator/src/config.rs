@@ -86,6 +86,9 @@ pub struct Flags {
         global = true
     )]
     audience: String,
+    /// What is said of registries and images: a file of YAML (docs/images.md)
+    #[arg(long, env = "RELAY_IMAGES_CONFIG", value_name = "FILE", global = true)]
+    images_config: Option<PathBuf>,
     #[command(flatten)]
     labels: LabelFlags,
     /// How long earlier tools stay after the last pod that mounted them
@@ -159,6 +162,8 @@ pub struct Config {
     claim_patience: Duration,
     drain: Duration,
     webhook_url: Option<String>,
+    /// File about registries and images.
+    pub images_config: Option<PathBuf>,
     /// Name of this process among operators.
     pub identity: String,
     /// Where to answer probes.
@@ -215,6 +220,7 @@ impl Flags {
             claim_patience: Duration::from_secs(self.claim_seconds),
             drain: Duration::from_secs(self.drain_seconds),
             webhook_url: given(self.webhook_url),
+            images_config: self.images_config.filter(|path| !path.as_os_str().is_empty()),
             identity: self.identity,
             listen: self.listen,
             address_file: self.address_file,

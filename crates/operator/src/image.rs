@@ -92,6 +92,9 @@ impl Lookup {
         namespace: &str,
         images: &[&str],
     ) -> HashMap<String, Result<Found, String>> {
+        if images.is_empty() {
+            return HashMap::new();
+        }
         let deadline = Instant::now() + BUDGET;
         let platforms = self.cluster.platforms(json);
         let pod = Pod { json, namespace, deadline, platforms, pulled: OnceCell::new() };
@@ -99,9 +102,7 @@ impl Lookup {
             let found = if at < MAX_IMAGES {
                 self.one(&pod, image).await
             } else {
-                Err(format!(
-                    "the pod has more than {MAX_IMAGES} images; write the container's command"
-                ))
+                Err(format!("the pod has more than {MAX_IMAGES} images; use fewer"))
             };
             ((*image).to_owned(), found)
         };
@@ -119,7 +120,8 @@ impl Lookup {
         let pulled = if self.finder.asks() {
             let read = pod.pulled.get_or_init(|| self.secrets.of(pod.json, pod.namespace));
             timeout_at(pod.deadline, read).await.map_err(|_| {
-                "the API server does not show the pod's pull secrets in time; try again later, or write the container's command".to_owned()
+                "the API server does not show the pod's pull secrets in time; try again later"
+                    .to_owned()
             })?
         } else {
             &Pulled::default()

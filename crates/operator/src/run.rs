@@ -18,6 +18,7 @@ use crate::{
     certificates::{self, Followed, Periods},
     config::{Config, LogFormat},
     events::Events,
+    image::{self, File, Finder, Registries},
     leader::{Election, Lead},
     metrics::{self, Metrics},
     tenant::Controller,
@@ -41,7 +42,10 @@ pub async fn run(config: Config) -> Result<()> {
     let mut registry = Registry::with_prefix("relay_operator");
     let followed = Followed::new();
     let counters = webhook::Metrics::new(&mut registry);
-    let webhook = Webhook::new(client.clone(), config.webhook(&namespace), &followed, counters);
+    let lookups = image::Metrics::new(&mut registry);
+    let finder = Finder::new(registries(&config)?, &namespace, lookups);
+    let settings = config.webhook(&namespace);
+    let webhook = Webhook::new(client.clone(), settings, &followed, finder, counters);
     let is_ready = {
         let readiness = webhook.readiness();
         Arc::new(move || readiness.is_ready())
@@ -75,6 +79,17 @@ pub async fn run(config: Config) -> Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What the operator's configuration says about registries and images.
+fn registries(config: &Config) -> Result<Registries> {
+    let Some(path) = &config.images_config else {
+        return Registries::new(File::default()).context("failed to prepare for registries");
+    };
+    let text = std::fs::read_to_string(path);
+    let text = text.with_context(|| format!("failed to read {}", path.display()))?;
+    let file = File::read(&text).and_then(Registries::new);
+    file.with_context(|| format!("{} is wrong", path.display()))
 }
 
 /// What a replica is made of.

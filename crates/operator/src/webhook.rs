@@ -1,8 +1,8 @@
 //! The HTTP side of the webhook: admission reviews in and out, over TLS.
 //!
 //! Every replica serves; the leader alone keeps the configuration ([`register()`]). Facts come from memory
-//! ([`Tenants`]), so that an answer needs no request: what cannot be decided is no answer at all, and the API
-//! server does what the configuration says for a webhook that fails.
+//! ([`Tenants`]), so that an answer needs no request, unless an image must say what it runs ([`Lookup`]): what cannot
+//! be decided is no answer at all, and the API server does what the configuration says for a webhook that fails.
 
 mod answer;
 pub mod configuration;
@@ -27,6 +27,7 @@ pub use tenants::{TENANT_LABEL, Tenants, Wish};
 
 use crate::{
     certificates::{Followed, Serving},
+    image::{Finder, Lookup},
     injection::ContextLabels,
 };
 use answer::Reviewer;
@@ -54,6 +55,7 @@ pub struct Webhook {
     client: Client,
     settings: Settings,
     metrics: Metrics,
+    lookup: Arc<Lookup>,
     readiness: Readiness,
 }
 
@@ -75,15 +77,22 @@ impl Readiness {
 }
 
 impl Webhook {
-    /// A webhook that shows the certificate of `followed`.
+    /// A webhook that shows the certificate of `followed`, and asks `finder` what images run.
     #[must_use]
-    pub fn new(client: Client, settings: Settings, followed: &Followed, metrics: Metrics) -> Self {
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        followed: &Followed,
+        finder: Finder,
+        metrics: Metrics,
+    ) -> Self {
+        let lookup = Arc::new(Lookup::new(client.clone(), finder));
         let readiness = Readiness {
             tenants: Arc::new(Tenants::new(client.clone())),
             serving: followed.serving(),
             draining: CancellationToken::new(),
         };
-        Self { client, settings, metrics, readiness }
+        Self { client, settings, metrics, lookup, readiness }
     }
 
     /// Whether it can answer, for probes.
@@ -103,7 +112,7 @@ impl Webhook {
         listener: TcpListener,
         stopping: CancellationToken,
     ) -> Result<(), rustls::Error> {
-        let Self { client, settings, metrics, readiness } = self;
+        let Self { client, settings, metrics, lookup, readiness } = self;
         let Settings { log_url, audience, context, pull_secrets, drain } = settings;
         let (sender, skipped) = mpsc::channel(event::QUEUE);
         let tenants = Arc::clone(&readiness.tenants);
@@ -113,6 +122,7 @@ impl Webhook {
             audience: audience.into(),
             context: context.into(),
             pull_secrets: pull_secrets.into(),
+            lookup: Arc::clone(&lookup),
             metrics: metrics.clone(),
             skipped: sender,
         };
@@ -135,6 +145,7 @@ impl Webhook {
             () = server::run(listener, tls, router, closing) => {}
             () = drained => {}
             () = tenants.follow() => {}
+            () = lookup.follow() => {}
             () = event::write(client, skipped, &metrics) => {}
         }
         Ok(())

@@ -86,7 +86,6 @@ struct Job {
     platforms: Platforms,
     ways: Vec<Way>,
     namespace: String,
-    unread: Vec<String>,
     deadline: Instant,
 }
 
@@ -139,7 +138,7 @@ impl Finder {
         let begun = Instant::now();
         let Outcome { became, result } = self.0.find(query).await;
         self.0.metrics.lookup(became, begun.elapsed());
-        result.map_err(|why| why.to_string())
+        result.map_err(|why| why.with_unread(query.unread).to_string())
     }
 }
 
@@ -177,13 +176,12 @@ impl Parts {
             return outcome;
         }
         let registry = key.name.registry.clone();
-        let Query { namespace, platforms, deadline, unread, .. } = query;
+        let Query { namespace, platforms, deadline, .. } = query;
         let flight = (key, platforms.clone());
         let ask = || {
             let (key, platforms) = flight.clone();
             let deadline = deadline.checked_sub(REST).unwrap_or(deadline);
-            let (namespace, unread) = (namespace.to_owned(), unread.to_vec());
-            let job = Job { key, platforms, ways, namespace, unread, deadline };
+            let job = Job { key, platforms, ways, namespace: namespace.to_owned(), deadline };
             Arc::clone(self).ask(job).boxed()
         };
         let asked = timeout_at(deadline, self.flights.join(&flight, ask)).await;
@@ -303,8 +301,8 @@ impl Parts {
         }
         let worst = worst.unwrap_or(Why::BadName);
         Err(match worst {
-            Why::Refused { registry, .. } => {
-                Why::Refused { registry, credentials: tried, unread: job.unread.clone() }
+            Why::Refused { registry, unread, .. } => {
+                Why::Refused { registry, credentials: tried, unread }
             }
             other => other,
         })

@@ -95,6 +95,16 @@ impl Why {
         }
     }
 
+    /// The same with what is known of the pod's secrets besides.
+    pub(super) fn with_unread(self, secrets: &[String]) -> Self {
+        match self {
+            Self::Refused { registry, credentials, .. } => {
+                Self::Refused { registry, credentials, unread: secrets.to_vec() }
+            }
+            other => other,
+        }
+    }
+
     /// What a person can do about it, besides writing the command down.
     fn advice(&self) -> &'static str {
         match self {
@@ -162,6 +172,6 @@ impl fmt::Display for Why {
                 formatter.write_str("too many images are being looked up for this namespace")
             }
         }?;
-        write!(formatter, "; {}, or write the container's command", self.advice())
+        write!(formatter, "; {}", self.advice())
     }
 }

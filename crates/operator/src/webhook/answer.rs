@@ -1,9 +1,6 @@
 //! From a request to its answer.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -19,8 +16,12 @@ use super::{
     metrics::{Became, Metrics},
     review::{Answer, Request, Review, Subject},
 };
-use crate::injection::{
-    ContextLabels, Facts, Images, Outcome, Patch, Tools, inject, inject_ephemeral,
+use crate::{
+    image::Lookup,
+    injection::{
+        ContextLabels, Facts, Outcome, Patch, Tools, inject, inject_ephemeral, wanted,
+        wanted_ephemeral,
+    },
 };
 
 /// What the webhook needs to answer.
@@ -36,6 +37,8 @@ pub(super) struct Reviewer {
     pub(super) context: Arc<ContextLabels>,
     /// Secrets with which the tools image is pulled in all tenants' namespaces.
     pub(super) pull_secrets: Arc<[String]>,
+    /// What images run.
+    pub(super) lookup: Arc<Lookup>,
     /// Counters.
     pub(super) metrics: Metrics,
     /// Pods of which something is told to people.
@@ -50,8 +53,6 @@ enum NoAnswer {
     Bad(#[source] super::review::BadReview),
     #[error("the tenant of the namespace is not known, and the API server does not say")]
     Tenant(#[source] kube::Error),
-    #[error("a review panicked, which is a bug of Relay")]
-    Panicked,
 }
 
 impl Reviewer {
@@ -65,7 +66,6 @@ impl Reviewer {
                 let status = match error {
                     NoAnswer::Bad(_) => StatusCode::BAD_REQUEST,
                     NoAnswer::Tenant(_) => StatusCode::SERVICE_UNAVAILABLE,
-                    NoAnswer::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
                 };
                 // Anyone may send what is no review: that must not fill logs.
                 if status == StatusCode::BAD_REQUEST {
@@ -87,20 +87,28 @@ impl Reviewer {
             return Ok((request.allow(&Patch::default(), None), Became::NoTenant));
         };
         let facts = self.facts(wish);
-        let images = Images::new();
-        // A bug must cost one pod, not all that come at the same time.
-        let outcome = catch_unwind(AssertUnwindSafe(|| match request.subject() {
-            Subject::Pod => Some(inject(&request.object, &facts, &images)),
-            Subject::EphemeralContainers => {
-                Some(inject_ephemeral(&request.object, &request.old_object, &facts, &images))
-            }
-            Subject::Other => None,
-        }));
-        let outcome = outcome.map_err(|_| NoAnswer::Panicked)?;
+        let outcome = self.outcome(&request, &facts).await;
         Ok(match outcome {
             Some(outcome) => self.answer(&request, outcome),
             None => (request.allow(&Patch::default(), None), Became::Unchanged),
         })
+    }
+
+    /// What becomes of a pod, once it is known what its images run.
+    async fn outcome(&self, request: &Request, facts: &Facts) -> Option<Outcome> {
+        let Request { namespace, object: pod, old_object: before, .. } = request;
+        match request.subject() {
+            Subject::Pod => {
+                let images = self.lookup.find(pod, namespace, &wanted(pod, facts)).await;
+                Some(inject(pod, facts, &images))
+            }
+            Subject::EphemeralContainers => {
+                let wanted = wanted_ephemeral(pod, before);
+                let images = self.lookup.find(pod, namespace, &wanted).await;
+                Some(inject_ephemeral(pod, before, facts, &images))
+            }
+            Subject::Other => None,
+        }
     }
 
     fn facts(&self, wish: Wish) -> Facts {

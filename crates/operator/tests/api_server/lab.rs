@@ -25,6 +25,7 @@ use prometheus_client::registry::Registry;
 use relay_operator::{
     api::v1beta1::Tenant,
     certificates::{Followed, Moment, Names, Periods, follow, renew},
+    image::{self, File, Finder, Registries},
     injection::ContextLabels,
     webhook::{
         Metrics, Settings, Webhook,
@@ -188,6 +189,15 @@ impl Lab {
 
     /// The same with certificates that were issued at a moment.
     pub(crate) async fn start_at(periods: Periods, moment: Moment) -> Option<Self> {
+        Self::begin(periods, moment, "lookup: Never").await
+    }
+
+    /// The same with what is said of registries.
+    pub(crate) async fn start_asking(images: &str) -> Option<Self> {
+        Self::begin(Periods::default(), Moment::now(), images).await
+    }
+
+    async fn begin(periods: Periods, moment: Moment, images: &str) -> Option<Self> {
         let cluster = Cluster::find().await?;
         let how = DeleteParams::default();
         drop(cluster.api::<MutatingWebhookConfiguration>().delete(NAME, &how).await);
@@ -217,7 +227,7 @@ impl Lab {
             followed: Followed::new(),
             tasks: Vec::new(),
         };
-        lab.run(listener);
+        lab.run(listener, images);
         let required = lab.required.clone();
         lab.wait_for("the API server asks the webhook", async |lab| {
             let created = lab.cluster.create(&required, &pod("first"), Creation::DryRun).await;
@@ -227,7 +237,9 @@ impl Lab {
         Some(lab)
     }
 
-    fn run(&mut self, listener: TcpListener) {
+    fn run(&mut self, listener: TcpListener, images: &str) {
+        // Two libraries of the test choose a provider by what is installed.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let client = self.cluster.client.clone();
         let settings = Settings {
             log_url: format!("https://relay-log-service.{}.svc:8443", self.namespace),
@@ -236,8 +248,11 @@ impl Lab {
             pull_secrets: vec![],
             drain: Duration::ZERO,
         };
-        let metrics = Metrics::new(&mut Registry::default());
-        let webhook = Webhook::new(client.clone(), settings, &self.followed, metrics);
+        let mut counters = Registry::default();
+        let metrics = Metrics::new(&mut counters);
+        let images = File::read(images).and_then(Registries::new).expect("it makes sense");
+        let finder = Finder::new(images, &self.namespace, image::Metrics::new(&mut counters));
+        let webhook = Webhook::new(client.clone(), settings, &self.followed, finder, metrics);
         self.tasks.push(tokio::spawn(async move {
             webhook.run(listener, CancellationToken::new()).await.expect("TLS can be set up");
         }));

@@ -2,6 +2,7 @@
 
 mod another;
 mod audit;
+mod images;
 mod lab;
 
 use std::{

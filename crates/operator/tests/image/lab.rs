@@ -7,8 +7,8 @@ use relay_operator::image::{
     BUDGET, File, Finder, Found, ImageConfig, Keychain, Metrics, Platform, Platforms, Query,
     Registries,
 };
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use relay_tests::registry::{CONFIG, Content, INDEX};
+use serde_json::json;
 use tokio::time::Instant;
 
 /// What images name the registry under test by.
@@ -127,59 +127,22 @@ pub(crate) fn config(word: &str) -> ImageConfig {
     ImageConfig { entrypoint: Some(vec![word.to_owned()]), cmd: Some(vec!["--$(x)".to_owned()]) }
 }
 
-/// Content, and the name that registries give it.
-#[derive(Clone, Debug)]
-pub(crate) struct Content {
-    pub(crate) digest: String,
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) media_type: &'static str,
+/// The configuration of an image whose entrypoint is this word, for linux.
+pub(crate) fn config_of(word: &str, architecture: &str) -> Content {
+    let ImageConfig { entrypoint, cmd } = config(word);
+    let runs = json!({"Entrypoint": entrypoint, "Cmd": cmd, "Env": ["A=b"]});
+    let json = json!({"os": "linux", "architecture": architecture, "config": runs, "rootfs": {"type": "layers", "diff_ids": []}});
+    Content::json(&json, CONFIG)
 }
 
-pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-
-impl Content {
-    pub(crate) fn of(bytes: Vec<u8>, media_type: &'static str) -> Self {
-        let digits = Sha256::digest(&bytes)
-            .iter()
-            .fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"));
-        Self { digest: format!("sha256:{digits}"), bytes, media_type }
-    }
-
-    fn json(value: &Value, media_type: &'static str) -> Self {
-        Self::of(value.to_string().into_bytes(), media_type)
-    }
-
-    /// The configuration of an image whose entrypoint is this word, for linux.
-    pub(crate) fn config(word: &str, architecture: &str) -> Self {
-        let ImageConfig { entrypoint, cmd } = config(word);
-        let runs = json!({"Entrypoint": entrypoint, "Cmd": cmd, "Env": ["A=b"]});
-        let json = json!({"os": "linux", "architecture": architecture, "config": runs, "rootfs": {"type": "layers", "diff_ids": []}});
-        Self::json(&json, CONFIG)
-    }
-
-    /// The manifest of an image with this configuration.
-    pub(crate) fn manifest(config: &Self) -> Self {
-        Self::json(
-            &json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config.descriptor(), "layers": []}),
-            MANIFEST,
-        )
-    }
-
-    /// An index of content for these platforms.
-    pub(crate) fn index(entries: &[(&str, &Self)]) -> Self {
-        let entry = |(on, content): &(&str, &Self)| {
-            let mut entry = content.descriptor();
-            let Platform { os, architecture, variant } = platform(on);
-            entry["platform"] = json!({"os": os, "architecture": architecture, "variant": variant});
-            entry
-        };
-        let entries: Vec<_> = entries.iter().map(entry).collect();
-        Self::json(&json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}), INDEX)
-    }
-
-    fn descriptor(&self) -> Value {
-        json!({"mediaType": self.media_type, "digest": self.digest, "size": self.bytes.len()})
-    }
+/// An index of content for these platforms.
+pub(crate) fn index_of(entries: &[(&str, &Content)]) -> Content {
+    let entry = |(on, content): &(&str, &Content)| {
+        let mut entry = content.descriptor();
+        let Platform { os, architecture, variant } = platform(on);
+        entry["platform"] = json!({"os": os, "architecture": architecture, "variant": variant});
+        entry
+    };
+    let entries: Vec<_> = entries.iter().map(entry).collect();
+    Content::json(&json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}), INDEX)
 }

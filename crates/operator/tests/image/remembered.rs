@@ -5,10 +5,11 @@ use std::time::Duration;
 use axum::{http::Method, response::IntoResponse as _};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future::join_all;
+use relay_tests::registry::Content;
 use tokio::time;
 
 use crate::{
-    lab::{Asker, Content, Lab, runs},
+    lab::{Asker, Lab, config_of, index_of, runs},
     server::{Server, Shelf, challenge, endless, status},
 };
 
@@ -131,7 +132,7 @@ async fn what_one_tenant_may_see_is_not_shown_to_another() {
     })
     .await;
     let lab = Lab::asking(&[&server.host()]);
-    let digest = Content::manifest(&Content::config("a", "amd64")).digest;
+    let digest = Content::manifest(&config_of("a", "amd64")).digest;
     for image in [IMAGE.to_owned(), format!("registry.test/acme/app@{digest}")] {
         assert_eq!(lab.find_as(&Asker::named(&["me"]), &image).await, Ok(runs("a")));
         for stranger in [Asker::anybody(), Asker::named(&["you"])] {
@@ -148,9 +149,9 @@ async fn what_one_tenant_may_see_is_not_shown_to_another() {
 
 #[tokio::test]
 async fn content_of_a_repository_that_one_may_not_read_is_not_shown_by_another_that_names_it() {
-    let secret = Content::config("secret", "amd64");
+    let secret = config_of("secret", "amd64");
     let image = Content::manifest(&secret);
-    let index = Content::index(&[("linux/amd64", &image)]);
+    let index = index_of(&[("linux/amd64", &image)]);
     let private = Shelf::default().with(&secret).tag("1", &image);
     // The thief knows the digest, and has pushed an index that names it.
     let thief = Shelf::default().tag("1", &index);

@@ -13,9 +13,10 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
+use relay_tests::registry::Content;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::lab::Content;
+use crate::lab::config_of;
 
 /// What it was asked.
 #[derive(Clone, Debug)]
@@ -105,7 +106,7 @@ impl Shelf {
 
     /// One image with this entrypoint, as the tag `1`.
     pub(crate) fn of_one(word: &str) -> Self {
-        let config = Content::config(word, "amd64");
+        let config = config_of(word, "amd64");
         Self::default().with(&config).tag("1", &Content::manifest(&config))
     }
 

@@ -21,6 +21,7 @@ use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use relay_operator::{
     certificates::{Followed, Held, Moment, Names, Periods, advance},
+    image::{self, File, Finder, Registries},
     injection::ContextLabels,
     webhook::{Metrics, PATH, Readiness, Settings, Webhook},
 };
@@ -209,7 +210,9 @@ impl Lab {
             drain: DRAIN,
         };
         let followed = Followed::new();
-        let webhook = Webhook::new(client, settings, &followed, Metrics::new(&mut registry));
+        let counters = Metrics::new(&mut registry);
+        let finder = finder(&mut registry);
+        let webhook = Webhook::new(client, settings, &followed, finder, counters);
         let readiness = webhook.readiness();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
         let address = listener.local_addr().expect("it is bound");
@@ -269,6 +272,13 @@ impl Lab {
         };
         assert!(timeout(PATIENCE, waiting).await.is_ok(), "not within {PATIENCE:?}: {what}");
     }
+}
+
+/// Knows one image, and asks nobody.
+fn finder(registry: &mut Registry) -> Finder {
+    let known = "lookup: Never\nimages: [{name: known.test/app, entrypoint: [/app, $HOME]}]";
+    let known = File::read(known).and_then(Registries::new).expect("it makes sense");
+    Finder::new(known, "relay-system", image::Metrics::new(registry))
 }
 
 /// Certificates for loopback.

@@ -23,6 +23,26 @@ async fn a_pod_of_a_tenant_is_allowed_with_a_patch() {
 }
 
 #[tokio::test]
+async fn a_container_without_a_command_gets_that_of_its_image() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    let mut pod = pod(&json!(null));
+    pod["spec"]["containers"][0]["image"] = json!("known.test/app:7");
+    let answer = lab.review(&creation("acme", &pod)).await;
+    let patch = patch(&answer).expect("it is wrapped").to_string();
+    assert!(patch.contains(r#""value":["--","/app","$$HOME"]"#), "{patch}");
+    assert_eq!(lab.metric("relay_operator_image_lookups_total{result=\"static\"}"), 1);
+    pod["spec"]["containers"][0]["image"] = json!("unknown.test/app");
+    let answer = lab.review(&creation("acme", &pod)).await;
+    let message = answer["response"]["status"]["message"].as_str().expect("it is denied");
+    assert!(message.contains("registries are not asked in this cluster; add it"), "{message}");
+    assert_eq!(lab.metric("relay_operator_image_lookups_total{result=\"not-asked\"}"), 1);
+    pod["spec"]["containers"][0]["imagePullPolicy"] = json!("Never");
+    let answer = lab.review(&creation("acme", &pod)).await;
+    let message = answer["response"]["status"]["message"].as_str().expect("it is denied");
+    assert!(message.contains("only on nodes (imagePullPolicy: Never)"), "{message}");
+}
+
+#[tokio::test]
 async fn a_pod_of_nobody_is_allowed_untouched() {
     let lab = Lab::start(vec![tenant("acme", "required")]).await;
     let answer = lab.review(&creation("other", &pod(&json!(["true"])))).await;
