@@ -23,6 +23,8 @@ FROM scratch AS operator
 LABEL org.opencontainers.image.title="relay-operator" \
   org.opencontainers.image.description="Gives tenants their tools and wraps the commands of their pods" \
   org.opencontainers.image.licenses="Apache-2.0"
+# For registries.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /src/bin/relay-operator /relay-operator
 USER 65532:65532
 ENTRYPOINT ["/relay-operator"]

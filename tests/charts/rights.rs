@@ -11,6 +11,9 @@ fn all() -> Vec<Value> {
     texts.flat_map(|text| objects(&text)).collect()
 }
 
+/// Cluster role that the operator binds in tenants' namespaces.
+const PULL_SECRETS: &str = "relay-pull-secrets";
+
 fn of_kind<'a>(all: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
     all.iter().filter(move |object| object["kind"] == kind)
 }
@@ -28,11 +31,16 @@ fn no_rule_allows_everything_and_none_reads_secrets_of_the_cluster() {
             assert!(!texts(&rule[field]).contains(&"*"), "{rule}");
         }
     }
-    for rule in of_kind(&all, "ClusterRole").flat_map(|role| role["rules"].as_array().unwrap()) {
+    let roles = of_kind(&all, "ClusterRole").filter(|role| role["metadata"]["name"] != PULL_SECRETS);
+    for rule in roles.flat_map(|role| role["rules"].as_array().unwrap()) {
         assert!(!texts(&rule["resources"]).contains(&"secrets"), "{rule}");
         let verbs = texts(&rule["verbs"]);
-        assert!(!verbs.iter().any(|verb| ["escalate", "bind", "impersonate"].contains(verb)));
-        let by_name = ["configmaps", "mutatingwebhookconfigurations", "clusterroles"];
+        assert!(!verbs.iter().any(|verb| ["escalate", "impersonate"].contains(verb)));
+        if verbs.contains(&"bind") {
+            assert_eq!(texts(&rule["resourceNames"]), [PULL_SECRETS]);
+        }
+        let by_name =
+            ["configmaps", "mutatingwebhookconfigurations", "clusterroles", "rolebindings"];
         if texts(&rule["resources"]).iter().any(|resource| by_name.contains(resource)) {
             assert!(!texts(&rule["resourceNames"]).is_empty(), "{rule}");
         }
@@ -42,6 +50,23 @@ fn no_rule_allows_everything_and_none_reads_secrets_of_the_cluster() {
         let secrets = texts(&rule["resources"]).contains(&"secrets");
         if secrets && texts(&rule["verbs"]) != ["create"] {
             assert!(!texts(&rule["resourceNames"]).is_empty(), "{rule}");
+        }
+    }
+}
+
+#[test]
+fn the_role_that_reads_pull_secrets_reads_them_one_by_one_and_is_bound_nowhere_before_there_is_a_tenant() {
+    let all = all();
+    let roles = of_kind(&all, "ClusterRole").filter(|role| role["metadata"]["name"] == PULL_SECRETS);
+    let roles: Vec<_> = roles.collect();
+    assert!(!roles.is_empty());
+    for rule in roles.iter().flat_map(|role| role["rules"].as_array().unwrap()) {
+        assert_eq!(texts(&rule["verbs"]), ["get"]);
+        assert_eq!(texts(&rule["resources"]), ["secrets", "serviceaccounts"]);
+    }
+    for kind in ["ClusterRoleBinding", "RoleBinding"] {
+        for binding in of_kind(&all, kind) {
+            assert_ne!(binding["roleRef"]["name"], PULL_SECRETS, "{binding}");
         }
     }
 }

@@ -86,6 +86,9 @@ pub struct Flags {
         global = true
     )]
     audience: String,
+    /// Cluster role with the rights to read pull secrets; the operator binds itself to it in tenants' namespaces
+    #[arg(long, env = "RELAY_PULL_SECRETS_ROLE", value_name = "NAME", global = true)]
+    pull_secrets_role: Option<String>,
     /// What is said of registries and images: a file of YAML (docs/images.md)
     #[arg(long, env = "RELAY_IMAGES_CONFIG", value_name = "FILE", global = true)]
     images_config: Option<PathBuf>,
@@ -152,6 +155,7 @@ pub enum Request {
 /// What the flags mean: what is left open here only the cluster can say.
 #[derive(Clone, Debug)]
 pub struct Config {
+    pull_role: Option<String>,
     tools_image: String,
     pull_secrets: Vec<String>,
     namespace: Option<String>,
@@ -220,6 +224,7 @@ impl Flags {
             claim_patience: Duration::from_secs(self.claim_seconds),
             drain: Duration::from_secs(self.drain_seconds),
             webhook_url: given(self.webhook_url),
+            pull_role: given(self.pull_secrets_role),
             images_config: self.images_config.filter(|path| !path.as_os_str().is_empty()),
             identity: self.identity,
             listen: self.listen,
@@ -246,6 +251,7 @@ impl Config {
     pub fn tenants(&self, namespace: &str) -> tenant::Settings {
         tenant::Settings {
             tools_image: self.tools_image.clone(),
+            pull_role: self.pull_role.clone(),
             pull_secrets: self.pull_secrets.clone(),
             namespace: namespace.to_owned(),
             grace: self.grace,

@@ -49,6 +49,8 @@ impl WriteLabel {
             Step::DeleteNamespace(_) => "namespace_deletion",
             Step::WriteAuthorities => "authorities",
             Step::DeleteAuthorities => "authorities_deletion",
+            Step::GrantPullSecrets => "pull_rights",
+            Step::RevokePullSecrets => "pull_rights_deletion",
             Step::CreateClaim | Step::CreateSource | Step::SealSource => "claim",
             Step::RetireClaim(_) => "claim_deletion",
             Step::Install | Step::Verify => "job",

@@ -51,6 +51,8 @@ pub struct Settings {
     pub tools_image: String,
     /// Secrets of tenants' namespaces with which it is pulled there.
     pub pull_secrets: Vec<String>,
+    /// Cluster role with the rights to read pull secrets, which the operator binds in tenants' namespaces.
+    pub pull_role: Option<String>,
     /// The operator's own namespace.
     pub namespace: String,
     /// How long tools stay after the last pod that mounted them.

@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod},
+    rbac::v1::RoleBinding,
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 
 use super::{
     index::Index,
-    names::{self, FIELD_MANAGER},
+    names::{self, FIELD_MANAGER, PULL_RIGHTS},
     objects::{self, Task},
     plan::{Refusal, Step, Target, Wanted},
     reduce,
@@ -122,7 +123,17 @@ pub(super) fn refusal(wanted: &Wanted<'_>, step: &Step, error: &ApplyError) -> O
             "the Job",
             "change what forbids the Job in the namespace, such as a quota or a policy",
         ),
-        Step::RetireClaim(_) | Step::DeleteJob(_) | Step::Own | Step::Disown => return None,
+        Step::GrantPullSecrets => (
+            ConditionKind::InjectionReady,
+            "RightsRefused",
+            "the right to read pull secrets, so that private images without a command cannot be looked into",
+            "let the operator bind the role of --pull-secrets-role",
+        ),
+        Step::RetireClaim(_)
+        | Step::DeleteJob(_)
+        | Step::RevokePullSecrets
+        | Step::Own
+        | Step::Disown => return None,
     };
     let why = format!("the API server refused {what} ({})", status.message);
     is_final.then(|| Refusal { kind, reason, why, remedy: remedy.to_owned() })
@@ -197,6 +208,8 @@ impl Writer {
                 Ok(())
             }
             Step::DeleteAuthorities => self.delete_authorities(&name).await,
+            Step::GrantPullSecrets => self.grant(wanted).await,
+            Step::RevokePullSecrets => self.revoke(&name).await,
             Step::CreateClaim => self.claim(&name, objects::claim(wanted)).await,
             Step::CreateSource => self.claim(&name, objects::source(wanted, Content::Open)).await,
             Step::SealSource => self.claim(&name, objects::source(wanted, Content::Filled)).await,
@@ -223,6 +236,24 @@ impl Writer {
         let job = self.patch(label, "create a Job", api, objects::job(wanted, task)).await?;
         self.index.wrote(|all| &mut all.jobs, &job, |it| Some(reduce::job(it)));
         Ok(())
+    }
+
+    async fn grant(&self, wanted: &Wanted<'_>) -> Result<(), ApplyError> {
+        let Some(role) = &wanted.settings.pull_role else { return Ok(()) };
+        let api = self.within::<RoleBinding>(&wanted.tenant.namespace_name());
+        let label = WriteLabel::of(&Step::GrantPullSecrets);
+        let object = objects::pull_rights(wanted, role);
+        let there = self.patch(label, "grant the right to pull secrets", api, object).await?;
+        self.index.wrote(|all| &mut all.pull_rights, &there, reduce::pull_rights);
+        Ok(())
+    }
+
+    async fn revoke(&self, namespace: &str) -> Result<(), ApplyError> {
+        let api = self.within::<RoleBinding>(namespace);
+        let deletion =
+            async { unless_gone(api.delete(PULL_RIGHTS, &DeleteParams::default()).await) };
+        let label = WriteLabel::of(&Step::RevokePullSecrets);
+        self.write(label, "revoke the right to pull secrets", deletion).await
     }
 
     async fn delete_authorities(&self, namespace: &str) -> Result<(), ApplyError> {

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Kinds of objects that are watched.
-const KINDS: usize = 11;
+const KINDS: usize = 12;
 
 /// What the cluster holds for all tenants.
 ///
@@ -35,6 +35,7 @@ pub(super) struct Mirrors {
     pub(super) namespaces: Mirror<Namespace>,
     pub(super) mounts: Mirror<String>,
     pub(super) authorities: Mirror<String>,
+    pub(super) pull_rights: Mirror<String>,
     pub(super) claims: Mirror<Claim>,
     pub(super) jobs: Mirror<Job>,
     pub(super) pods: Mirror<JobPod>,
@@ -107,6 +108,7 @@ impl Index {
             pods: all(&mirrors.pods, namespace),
             mounts,
             authorities: first(&mirrors.authorities, namespace),
+            pull_rights: first(&mirrors.pull_rights, namespace),
             classes: all(&mirrors.classes, ""),
             nodes: nodes(&mirrors.nodes),
             webhook: first(&mirrors.webhooks, "").unwrap_or_default(),

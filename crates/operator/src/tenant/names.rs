@@ -26,6 +26,10 @@ pub const CREATED_FOR: &str = "relay.sh/created-for";
 pub const APPLIED: &str = "relay.sh/applied";
 /// Annotation on a claim of which others are clones: its Job has written all.
 pub const FILLED: &str = "relay.sh/filled";
+/// Binds the operator to the rights to read pull secrets, in the namespace of a tenant.
+pub const PULL_RIGHTS: &str = "relay-pull-secrets";
+/// The operator's service account.
+pub const ACCOUNT: &str = "relay-operator";
 /// Keeps a tenant until all that Relay made for it is gone.
 pub const FINALIZER: &str = "relay.sh/tenant";
 

@@ -24,6 +24,9 @@ use crate::{
 
 pub(super) use job::{TOOLS_VOLUME, job, job_hash};
 
+const CLUSTER_ROLE: &str = "ClusterRole";
+const ACCOUNT_KIND: &str = "ServiceAccount";
+
 /// Size of a claim whose template has none: twenty times the tools, since there may be several architectures.
 const CLAIM_SIZE: &str = "64Mi";
 /// What a Job does.
@@ -130,6 +133,35 @@ pub(super) fn authorities(wanted: &Wanted<'_>, bundle: &str) -> Value {
         },
         "data": { CA_KEY: bundle },
     })
+}
+
+/// The operator's right to read the pull secrets of the namespace.
+pub(super) fn pull_rights(wanted: &Wanted<'_>, role: &str) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {
+            "name": names::PULL_RIGHTS,
+            "namespace": wanted.tenant.namespace_name(),
+            "labels": { TENANT: wanted.name(), MANAGED_BY: names::FIELD_MANAGER },
+        },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": CLUSTER_ROLE, "name": role },
+        "subjects": [{ "kind": ACCOUNT_KIND, "name": names::ACCOUNT, "namespace": wanted.settings.namespace }],
+    })
+}
+
+/// Hash of what [`pull_rights`] gives to whom.
+pub(super) fn pull_rights_hash(role: &str, namespace: &str) -> String {
+    rights_hash(CLUSTER_ROLE, role, &[(ACCOUNT_KIND, names::ACCOUNT, Some(namespace))])
+}
+
+/// The same of a binding as it is.
+pub(super) fn rights_hash(
+    kind: &str,
+    role: &str,
+    subjects: &[(&str, &str, Option<&str>)],
+) -> String {
+    names::hash(&(kind, role, subjects))
 }
 
 /// The claim that holds the tools, by itself or as a clone.

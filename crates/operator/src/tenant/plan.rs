@@ -74,6 +74,10 @@ pub enum Step {
     WriteAuthorities,
     /// Delete them.
     DeleteAuthorities,
+    /// Let the operator read the pull secrets of the namespace.
+    GrantPullSecrets,
+    /// Take that right back.
+    RevokePullSecrets,
     /// Create the claim that pods mount.
     CreateClaim,
     /// Create the claim that is written, and cloned.
@@ -174,6 +178,13 @@ impl<'run> Wanted<'run> {
         self.tenant.metadata.uid.as_deref().unwrap_or_default()
     }
 
+    /// Hash of the operator's right to the pull secrets, if it is to have it.
+    #[must_use]
+    pub fn pull_rights_hash(&self) -> Option<String> {
+        let role = self.settings.pull_role.as_ref()?;
+        Some(super::objects::pull_rights_hash(role, &self.settings.namespace))
+    }
+
     /// Hash of the authorities.
     #[must_use]
     pub fn authorities_hash(&self) -> Option<String> {
@@ -220,6 +231,8 @@ pub fn plan(wanted: &Wanted<'_>, observed: &Observed, now: Timestamp) -> Plan {
         check_again = [part.check_again, retired.check_again].into_iter().flatten().min();
         steps.append(&mut part.steps);
         steps.extend(retired.steps);
+        // At last: without it the tools come all the same.
+        steps.extend(namespace::grant(wanted, observed));
     }
     let injection = injection(wanted, observed, &part.verdict);
     status.observed_generation = wanted.tenant.metadata.generation;

@@ -6,6 +6,7 @@ use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration,
     batch::v1::Job,
     core::v1::{ConfigMap, Event, Node, PersistentVolumeClaim, Pod},
+    rbac::v1::RoleBinding,
     storage::v1::StorageClass,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -13,7 +14,7 @@ use kube::{ResourceExt, core::PartialObjectMeta};
 
 use super::{
     names::{self, APPLIED, CREATED_FOR, FILLED, GENERATION},
-    objects::TOOLS_VOLUME,
+    objects::{self, TOOLS_VOLUME},
     seen::{self, Content, JobState, Life, Phase, Volumes, Webhook},
 };
 use crate::{
@@ -73,6 +74,15 @@ pub(super) fn authorities(object: &ConfigMap) -> Option<String> {
     let bundle = object.data.as_ref().and_then(|data| data.get(CA_KEY)).map(names::hash);
     // One that lost its key differs from all.
     (object.name_any() == CA_CONFIG_MAP).then(|| bundle.unwrap_or_default())
+}
+
+pub(super) fn pull_rights(object: &RoleBinding) -> Option<String> {
+    let subjects = object.subjects.iter().flatten();
+    let subjects: Vec<_> = subjects
+        .map(|subject| (subject.kind.as_str(), subject.name.as_str(), subject.namespace.as_deref()))
+        .collect();
+    let rights = objects::rights_hash(&object.role_ref.kind, &object.role_ref.name, &subjects);
+    (object.name_any() == names::PULL_RIGHTS).then_some(rights)
 }
 
 pub(super) fn claim(object: &PersistentVolumeClaim) -> seen::Claim {

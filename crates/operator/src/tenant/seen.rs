@@ -21,6 +21,8 @@ pub struct Observed {
     pub mounts: BTreeMap<String, usize>,
     /// Hash of the authorities that the tenant's pods trust.
     pub authorities: Option<String>,
+    /// Hash of the operator's right to the pull secrets of the namespace.
+    pub pull_rights: Option<String>,
     /// Storage classes of the cluster.
     pub classes: BTreeMap<String, StorageClass>,
     /// Its nodes.
@@ -211,6 +213,9 @@ impl Observed {
     /// Whether anything that Relay made in the namespace is left.
     #[must_use]
     pub fn is_bare(&self) -> bool {
-        self.claims.is_empty() && self.jobs.is_empty() && self.authorities.is_none()
+        self.claims.is_empty()
+            && self.jobs.is_empty()
+            && self.authorities.is_none()
+            && self.pull_rights.is_none()
     }
 }

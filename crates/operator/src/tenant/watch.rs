@@ -1,4 +1,4 @@
-//! Eleven watches that keep the index, and say whose plan may have changed.
+//! Twelve watches that keep the index, and say whose plan may have changed.
 
 use std::{fmt::Debug, pin::pin};
 
@@ -7,6 +7,7 @@ use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration,
     batch::v1::Job,
     core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod},
+    rbac::v1::RoleBinding,
     storage::v1::StorageClass,
 };
 use kube::{
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 use super::{
     index::{Index, Mirrors},
     mirror::{Change, Mirror},
-    names::{FIELD_MANAGER, MANAGED_BY, TENANT},
+    names::{FIELD_MANAGER, MANAGED_BY, PULL_RIGHTS, TENANT},
     reduce,
 };
 use crate::{certificates::CA_CONFIG_MAP, webhook::configuration};
@@ -66,6 +67,7 @@ pub(super) async fn watch(client: Client, index: &Index, triggers: mpsc::Sender<
         Box::pin(all.namespaces()) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
         Box::pin(all.mounts()),
         Box::pin(all.authorities()),
+        Box::pin(all.pull_rights()),
         Box::pin(all.claims()),
         Box::pin(all.jobs()),
         Box::pin(all.pods()),
@@ -123,6 +125,18 @@ impl Watches<'_> {
             name: "config maps",
             mirror: |all| &mut all.authorities,
             reduce: reduce::authorities,
+            concerns: its_namespace,
+        };
+        self.follow(events, kind).await;
+    }
+
+    async fn pull_rights(&self) {
+        let own = ours().fields(&format!("metadata.name={PULL_RIGHTS}"));
+        let events = watcher(Api::<RoleBinding>::all(self.client.clone()), own);
+        let kind = Kind {
+            name: "role bindings",
+            mirror: |all| &mut all.pull_rights,
+            reduce: reduce::pull_rights,
             concerns: its_namespace,
         };
         self.follow(events, kind).await;

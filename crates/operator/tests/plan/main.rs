@@ -33,6 +33,9 @@ struct Case {
     metadata: BTreeMap<String, Value>,
     #[serde(default)]
     authorities: Option<String>,
+    /// What the operator is to bind.
+    #[serde(default)]
+    pull_role: Option<String>,
     #[serde(default)]
     observed: Value,
     #[serde(default)]
@@ -58,6 +61,7 @@ pub(crate) fn settings(image: &str) -> Settings {
     Settings {
         tools_image: image.to_owned(),
         pull_secrets: vec![],
+        pull_role: None,
         namespace: "relay-system".to_owned(),
         grace: Duration::from_mins(5),
         claim_patience: Duration::from_mins(1),
@@ -94,7 +98,7 @@ fn resolve<T: serde::de::DeserializeOwned>(value: &Value, names: &[(&str, String
 }
 
 /// Generations, and the hash of the namespace, by what stands for them.
-fn names(case: &Case) -> [(&'static str, String); 6] {
+fn names(case: &Case) -> [(&'static str, String); 7] {
     let spec = case.tenant.get("spec").cloned().unwrap_or_else(|| json!({}));
     let generation = |image: &str, delivery: &str, fill: &str| {
         let mut spec = spec.clone();
@@ -107,6 +111,8 @@ fn names(case: &Case) -> [(&'static str, String); 6] {
     };
     let (plain, new) = (tenant(&json!({ "spec": spec }), &case.metadata), settings("tools:2"));
     let applied = Wanted::new(&plain, &new, None, &Observed::default()).namespace_hash();
+    let bound = Settings { pull_role: case.pull_role.clone(), ..new };
+    let bound = Wanted::new(&plain, &bound, None, &Observed::default()).pull_rights_hash();
     [
         ("OLD", generation("tools:1", "PersistentVolumeClaim", "Direct")),
         ("NEW", generation("tools:2", "PersistentVolumeClaim", "Direct")),
@@ -114,6 +120,7 @@ fn names(case: &Case) -> [(&'static str, String); 6] {
         ("MOUNTED", generation("tools:2", "ImageVolume", "Direct")),
         ("COPIED", generation("tools:2", "InitContainer", "Direct")),
         ("APPLIED", applied),
+        ("BOUND", bound.unwrap_or_else(|| "nothing is bound".to_owned())),
     ]
 }
 
@@ -122,7 +129,8 @@ fn check(case: &Case) {
     let tenant = tenant(&resolve(&case.tenant, &names), &case.metadata);
     let observed = if case.observed.is_null() { json!({}) } else { case.observed.clone() };
     let observed: Observed = resolve(&observed, &names);
-    let new = settings("tools:2");
+    let mut new = settings("tools:2");
+    new.pull_role.clone_from(&case.pull_role);
     let wanted = Wanted::new(&tenant, &new, case.authorities.clone(), &observed);
     let Plan { steps, status, check_again } = plan(&wanted, &observed, now());
     let name =

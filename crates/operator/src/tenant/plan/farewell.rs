@@ -73,5 +73,8 @@ fn clear(namespace: &Namespace, observed: &Observed) -> Vec<Step> {
     if observed.authorities.is_some() {
         steps.push(Step::DeleteAuthorities);
     }
+    if observed.pull_rights.is_some() {
+        steps.push(Step::RevokePullSecrets);
+    }
     steps
 }

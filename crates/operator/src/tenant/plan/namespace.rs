@@ -32,6 +32,12 @@ pub(super) fn part(wanted: &Wanted<'_>, observed: &Observed) -> Part {
     Part::new(steps, Verdict::yes("Active", format!("namespace {name} belongs to the tenant")))
 }
 
+/// The right to pull secrets, where it is not as it should be.
+pub(super) fn grant(wanted: &Wanted<'_>, observed: &Observed) -> Option<Step> {
+    let rights = wanted.pull_rights_hash();
+    (rights.is_some() && rights != observed.pull_rights).then_some(Step::GrantPullSecrets)
+}
+
 fn obstacle(wanted: &Wanted<'_>, namespace: &Namespace, name: &str) -> Option<Verdict> {
     let owner = namespace.labels.get(names::TENANT).map_or("", String::as_str);
     if owner != wanted.name() {
