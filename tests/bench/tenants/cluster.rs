@@ -141,6 +141,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Creates the service accounts that a controller of Kubernetes would.
+    pub(super) async fn make_accounts(&self) -> Result<()> {
+        let accounts = (0..self.count).map(|number| {
+            let path = format!("/api/v1/namespaces/{}/serviceaccounts", self.tenant(number));
+            (Method::POST, path, json!({ "metadata": { "name": "default" } }))
+        });
+        self.ask_all(accounts).await.map(drop)
+    }
+
     /// A client of the webhook as the API server is one, and where to send reviews.
     pub(super) async fn webhook(&self) -> Result<(Client, String)> {
         const PATH: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";

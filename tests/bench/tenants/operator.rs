@@ -11,7 +11,10 @@ use anyhow::{Context, Result, ensure};
 use relay_tests::{measure::now, program::program};
 use tokio::time::sleep;
 
-use super::cluster::{Cluster, SYSTEM};
+use super::{
+    cluster::{Cluster, SYSTEM},
+    images::Images,
+};
 use crate::Bench;
 
 /// Longest start.
@@ -26,7 +29,12 @@ pub(super) struct Operator {
 
 impl Operator {
     /// Starts one with these tools. Its successor leads at once, since it has the same name.
-    pub(super) async fn start(bench: &Bench, cluster: &Cluster, image: &str) -> Result<Self> {
+    pub(super) async fn start(
+        bench: &Bench,
+        cluster: &Cluster,
+        image: &str,
+        images: &Images,
+    ) -> Result<Self> {
         let folder = bench.store();
         fs::create_dir_all(&folder)?;
         let file = folder.join("address");
@@ -40,6 +48,8 @@ impl Operator {
             // Nobody provides claims here.
             .args(["--claim-seconds", "3600", "--address-file"])
             .arg(&file)
+            .arg("--images-config")
+            .arg(&images.file)
             .env("KUBECONFIG", &cluster.kubeconfig)
             .env("NO_PROXY", "*")
             .stdin(Stdio::null())

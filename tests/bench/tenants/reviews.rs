@@ -7,7 +7,7 @@ use relay_tests::{measure::Samples, program::workspace};
 use serde_json::{Value, json};
 use tokio::time::{Instant, interval};
 
-use super::cluster::Cluster;
+use super::{cluster::Cluster, images};
 
 /// Reviews in a second.
 pub(super) const RATE: u32 = 500;
@@ -24,10 +24,28 @@ const CASES: [&str; 5] = [
     "tekton-task",
 ];
 
+/// Which pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pods {
+    /// All containers say what they run.
+    WithCommands,
+    /// Their images say it.
+    OfImages,
+}
+
+impl Pods {
+    fn read(self) -> Result<Vec<Value>> {
+        match self {
+            Self::WithCommands => CASES.iter().map(|case| pod(case)).collect(),
+            Self::OfImages => Ok((0..images::COUNT).map(of_images).collect()),
+        }
+    }
+}
+
 /// Sends reviews; a slow answer does not delay the next.
-pub(super) async fn send(cluster: &Cluster) -> Result<Samples> {
+pub(super) async fn send(cluster: &Cluster, pods: Pods) -> Result<Samples> {
     let (client, url) = cluster.webhook().await?;
-    let pods: Vec<Value> = CASES.iter().map(|case| pod(case)).collect::<Result<_>>()?;
+    let pods = pods.read()?;
     let url: Arc<str> = url.into();
     let mut due = interval(Duration::from_secs(1) / RATE);
     let mut sent = Vec::new();
@@ -56,6 +74,16 @@ async fn one(
     let answer: Value = serde_json::from_slice(&answer)?;
     ensure!(answer["response"]["patch"].is_string(), "a pod was not wrapped: {answer}");
     Ok(took)
+}
+
+/// A pod of three images.
+fn of_images(number: usize) -> Value {
+    let container = |at: usize| json!({ "name": format!("c{at}"), "image": images::name(number + at), "imagePullPolicy": "IfNotPresent" });
+    let containers: Vec<_> = (0..3).map(container).collect();
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p" },
+        "spec": { "serviceAccountName": "default", "restartPolicy": "Always", "containers": containers },
+    })
 }
 
 fn pod(case: &str) -> Result<Value> {
