@@ -31,7 +31,8 @@ fn no_rule_allows_everything_and_none_reads_secrets_of_the_cluster() {
             assert!(!texts(&rule[field]).contains(&"*"), "{rule}");
         }
     }
-    let roles = of_kind(&all, "ClusterRole").filter(|role| role["metadata"]["name"] != PULL_SECRETS);
+    let roles =
+        of_kind(&all, "ClusterRole").filter(|role| role["metadata"]["name"] != PULL_SECRETS);
     for rule in roles.flat_map(|role| role["rules"].as_array().unwrap()) {
         assert!(!texts(&rule["resources"]).contains(&"secrets"), "{rule}");
         let verbs = texts(&rule["verbs"]);
@@ -55,9 +56,11 @@ fn no_rule_allows_everything_and_none_reads_secrets_of_the_cluster() {
 }
 
 #[test]
-fn the_role_that_reads_pull_secrets_reads_them_one_by_one_and_is_bound_nowhere_before_there_is_a_tenant() {
+fn the_role_that_reads_pull_secrets_reads_them_one_by_one_and_is_bound_nowhere_before_there_is_a_tenant()
+ {
     let all = all();
-    let roles = of_kind(&all, "ClusterRole").filter(|role| role["metadata"]["name"] == PULL_SECRETS);
+    let roles =
+        of_kind(&all, "ClusterRole").filter(|role| role["metadata"]["name"] == PULL_SECRETS);
     let roles: Vec<_> = roles.collect();
     assert!(!roles.is_empty());
     for rule in roles.iter().flat_map(|role| role["rules"].as_array().unwrap()) {

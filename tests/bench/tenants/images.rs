@@ -36,8 +36,7 @@ impl Images {
         fs::create_dir_all(&folder)?;
         let file = folder.join("images.yaml");
         let endpoint = json!({ "url": format!("http://{}", registry.host()), "local": true });
-        let said =
-            json!({ "registries": [{ "host": "registry.test", "endpoints": [endpoint] }] });
+        let said = json!({ "registries": [{ "host": "registry.test", "endpoints": [endpoint] }] });
         fs::write(&file, said.to_string())?;
         Ok(Self { _registry: registry, file })
     }

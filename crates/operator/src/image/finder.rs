@@ -40,6 +40,9 @@ const CONTENTS: Bounds = Bounds { count: 4096, weight: 64 << 20 };
 /// Left of the time for an answer when a registry is given up on: it must be written down that it was slow.
 const REST: Duration = Duration::from_millis(200);
 
+/// Time in which a registry should have answered.
+const FAIR: Duration = Duration::from_secs(2);
+
 /// Finds out what images run.
 #[derive(Clone, Debug)]
 pub struct Finder(Arc<Parts>);
@@ -85,7 +88,7 @@ struct Job {
     key: Key,
     platforms: Platforms,
     ways: Vec<Way>,
-    namespace: String,
+    begun: Instant,
     deadline: Instant,
 }
 
@@ -93,6 +96,16 @@ struct Job {
 struct Way {
     endpoint: Endpoint,
     credentials: Vec<Credential>,
+}
+
+impl Job {
+    /// What it means that the time is over. A registry that had little of it is not to blame, and others may ask it.
+    fn late(&self) -> Why {
+        if self.deadline.duration_since(self.begun) < FAIR {
+            return Why::Crowded;
+        }
+        Why::Slow { registry: self.key.name.registry.clone() }
+    }
 }
 
 impl Finder {
@@ -169,19 +182,25 @@ impl Parts {
         if ways.is_empty() {
             return Outcome::failed(Why::BadName);
         }
-        let credentials = Fingerprint::of(ways.iter().flat_map(|way| &way.credentials));
+        let credentials = Fingerprint::of(ways.iter().map(|way| way.credentials.as_slice()));
         let key = Key { name, credentials };
-        let remembered = self.memory().recall(&key, Instant::now());
-        if let Some(outcome) = self.known(&key, remembered, query.platforms) {
+        let Query { namespace, platforms, deadline, .. } = query;
+        if let Some(outcome) = self.known(&key, platforms) {
+            return outcome;
+        }
+        // Before it joins others: nobody waits for the turn of another namespace.
+        let Ok(_turn) = timeout_at(deadline, self.turns.of(namespace)).await else {
+            return Outcome::failed(Why::Crowded);
+        };
+        if let Some(outcome) = self.known(&key, platforms) {
             return outcome;
         }
         let registry = key.name.registry.clone();
-        let Query { namespace, platforms, deadline, .. } = query;
         let flight = (key, platforms.clone());
         let ask = || {
             let (key, platforms) = flight.clone();
             let deadline = deadline.checked_sub(REST).unwrap_or(deadline);
-            let job = Job { key, platforms, ways, namespace: namespace.to_owned(), deadline };
+            let job = Job { key, platforms, ways, begun: Instant::now(), deadline };
             Arc::clone(self).ask(job).boxed()
         };
         let asked = timeout_at(deadline, self.flights.join(&flight, ask)).await;
@@ -204,7 +223,12 @@ impl Parts {
     }
 
     /// The answer, if it is known without asking.
-    fn known(&self, key: &Key, remembered: Remembered, platforms: &Platforms) -> Option<Outcome> {
+    fn known(&self, key: &Key, platforms: &Platforms) -> Option<Outcome> {
+        let remembered = self.memory().recall(key, Instant::now());
+        self.answer(key, remembered, platforms)
+    }
+
+    fn answer(&self, key: &Key, remembered: Remembered, platforms: &Platforms) -> Option<Outcome> {
         let (became, digest) = match remembered {
             Remembered::Fresh(digest) => (Became::Remembered, digest),
             Remembered::Stale(digest) => (Became::Stale, digest),
@@ -247,35 +271,26 @@ impl Parts {
     /// Asks a registry, and remembers what it says.
     async fn ask(self: Arc<Self>, job: Job) -> Outcome {
         let Job { key, platforms, deadline, .. } = &job;
-        let turn = timeout_at(*deadline, self.turns.take(&job.namespace)).await;
-        // A turn that comes when the time is over is none.
-        let _turn = match turn {
-            Ok(turn) if Instant::now() < *deadline => turn,
-            _ => return Outcome::failed(Why::Crowded),
+        let Ok(_turn) = timeout_at(*deadline, self.turns.any()).await else {
+            return Outcome::failed(Why::Crowded);
         };
-        // Another may have asked while this one waited.
-        let remembered = self.memory().recall(key, Instant::now());
-        if let Some(outcome) = self.known(key, remembered, platforms) {
-            return outcome;
-        }
-        let slow = || Why::Slow { registry: key.name.registry.clone() };
         let asked = timeout_at(*deadline, self.resolve(&job)).await;
-        let (digest, mut session) = match asked.unwrap_or_else(|_| Err(slow())) {
+        let (digest, mut session) = match asked.unwrap_or_else(|_| Err(job.late())) {
             Ok(resolved) => resolved,
             Err(why) => {
                 let counts = self.memory().fail(key, why.clone(), Stage::Name, Instant::now());
-                let known = self.known(key, counts, platforms);
+                let known = self.answer(key, counts, platforms);
                 return known.unwrap_or_else(|| Outcome::failed(why));
             }
         };
         self.memory().learn(key, digest.clone(), Instant::now());
-        let content = self.gather(&job, &digest, &mut session);
-        let content = timeout_at(*deadline, content).await;
-        let result = content.unwrap_or_else(|_| Err(slow()));
-        if let Err(why) = &result {
+        let gathered = self.gather(&job, &digest, &mut session);
+        let gathered = timeout_at(*deadline, gathered).await;
+        let result = gathered.unwrap_or_else(|_| Err(job.late())).unwrap_or_else(|why| {
             // What the digest stands for will not change, but it may come another time.
             drop(self.memory().fail(key, why.clone(), Stage::Content, Instant::now()));
-        }
+            Err(why)
+        });
         Outcome::of(Became::Asked, result)
     }
 
@@ -308,18 +323,18 @@ impl Parts {
         })
     }
 
-    /// Gets what is missing until it is known what the image runs.
+    /// Gets what is missing until it is known what the image runs, or that it runs nowhere where the pod may.
     async fn gather(
         &self,
         job: &Job,
         digest: &Digest,
         session: &mut Session<'_>,
-    ) -> Result<Found, Why> {
+    ) -> Result<Result<Found, Why>, Why> {
         let mut held = HashMap::new();
         loop {
             let name = &job.key.name;
             let missing = match self.recall(name, digest, &job.platforms, &mut held) {
-                Ok(result) => return result,
+                Ok(result) => return Ok(result),
                 Err(missing) => missing,
             };
             let content = Arc::new(session.content(&missing).await?);

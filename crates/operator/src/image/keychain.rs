@@ -206,13 +206,16 @@ impl Keychain {
 }
 
 impl Fingerprint {
-    /// Of credentials in the order in which they are tried.
-    pub(super) fn of<'all>(credentials: impl IntoIterator<Item = &'all Credential>) -> Self {
+    /// Of credentials in the order in which they are tried, at one endpoint after the other.
+    pub(super) fn of<'all>(endpoints: impl IntoIterator<Item = &'all [Credential]>) -> Self {
         let mut hash = Sha256::new();
-        for Credential { username, password } in credentials {
-            for text in [username, password] {
-                hash.update((text.len() as u64).to_le_bytes());
-                hash.update(text);
+        for credentials in endpoints {
+            hash.update((credentials.len() as u64).to_le_bytes());
+            for Credential { username, password } in credentials {
+                for text in [username, password] {
+                    hash.update((text.len() as u64).to_le_bytes());
+                    hash.update(text);
+                }
             }
         }
         Self(hash.finalize().into())

@@ -238,7 +238,7 @@ mod tests {
             username: "me".to_owned(),
             password: "x".to_owned(),
         };
-        let other = Key { credentials: Fingerprint::of([&password]), ..key() };
+        let other = Key { credentials: Fingerprint::of([[password].as_slice()]), ..key() };
         assert_eq!(memory.recall(&other, now), Remembered::Nothing);
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Questions of all namespaces. Each may hold an answer of 128 KiB, and a few more than that.
 const ALL: usize = 64;
-/// Questions of one namespace, so that what one tenant waits for does not keep the others waiting.
+/// Answers that one namespace waits for, so that what one tenant waits for does not keep the others waiting.
 const EACH: usize = 12;
 
 /// Who may ask.
@@ -20,23 +20,22 @@ pub(super) struct Turns {
 }
 
 /// A turn, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Turn {
-    _all: Option<OwnedSemaphorePermit>,
-    _each: Option<OwnedSemaphorePermit>,
-}
+pub(super) type Turn = Option<OwnedSemaphorePermit>;
 
 impl Turns {
     pub(super) fn new() -> Self {
         Self { all: Arc::new(Semaphore::new(ALL)), each: Mutex::default() }
     }
 
-    /// Waits for a turn of this namespace.
-    pub(super) async fn take(&self, namespace: &str) -> Turn {
-        // They are never closed.
-        let each = self.each(namespace).acquire_owned().await.ok();
-        let all = Arc::clone(&self.all).acquire_owned().await.ok();
-        Turn { _all: all, _each: each }
+    /// Waits until this namespace may wait for one more answer.
+    pub(super) async fn of(&self, namespace: &str) -> Turn {
+        // It is never closed.
+        self.each(namespace).acquire_owned().await.ok()
+    }
+
+    /// Waits until one more question may be asked.
+    pub(super) async fn any(&self) -> Turn {
+        Arc::clone(&self.all).acquire_owned().await.ok()
     }
 
     fn each(&self, namespace: &str) -> Arc<Semaphore> {
@@ -60,13 +59,13 @@ mod tests {
     fn one_namespace_does_not_take_the_turns_of_another() {
         let turns = Turns::new();
         let mut taken: Vec<_> =
-            (0..EACH).map(|_| turns.take("greedy").now_or_never().unwrap()).collect();
-        assert!(turns.take("greedy").now_or_never().is_none());
-        assert!(turns.take("modest").now_or_never().is_some());
+            (0..EACH).map(|_| turns.of("greedy").now_or_never().unwrap()).collect();
+        assert!(turns.of("greedy").now_or_never().is_none());
+        assert!(turns.of("modest").now_or_never().is_some());
         taken.pop();
-        assert!(turns.take("greedy").now_or_never().is_some());
+        assert!(turns.of("greedy").now_or_never().is_some());
         drop(taken);
-        assert!(turns.take("other").now_or_never().is_some());
+        assert!(turns.of("other").now_or_never().is_some());
         assert_eq!(turns.each.lock().unwrap().len(), 1, "nobody else has a turn");
     }
 }

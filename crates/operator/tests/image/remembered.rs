@@ -169,6 +169,41 @@ async fn content_of_a_repository_that_one_may_not_read_is_not_shown_by_another_t
 }
 
 #[tokio::test]
+async fn an_image_that_is_not_made_for_one_pod_is_found_for_another() {
+    let config = config_of("a", "amd64");
+    let image = Content::manifest(&config);
+    let index = index_of(&[("linux/amd64", &image)]);
+    let shelf = Shelf::default().with(&config).with(&image).tag("1", &index);
+    let (_server, lab) = serving(shelf).await;
+    let elsewhere = Asker::on(&["linux/arm64"]);
+    for _ in 0..2 {
+        let clause = lab.find_as(&elsewhere, IMAGE).await.unwrap_err();
+        assert!(clause.contains("not made for linux/arm64"), "{clause}");
+        assert_eq!(lab.find(IMAGE).await, Ok(runs("a")));
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_a_crowded_namespace_waits_for_is_found_for_another() {
+    let shelf = Shelf::of_one("a");
+    let server = Server::new(move |asked| {
+        if asked.path.contains("/slow/") {
+            return endless(Vec::new(), Duration::from_hours(1));
+        }
+        shelf.answer(asked)
+    })
+    .await;
+    let lab = Lab::asking(&[&server.host()]);
+    let greedy = Asker { namespace: "greedy".to_owned(), ..Asker::anybody() };
+    let mut images: Vec<_> =
+        (0..50).map(|number| format!("registry.test/slow/app:{number}")).collect();
+    images.push(IMAGE.to_owned());
+    let waiting = join_all(images.iter().map(|image| lab.find_as(&greedy, image)));
+    let (_, found) = tokio::join!(waiting, lab.find(IMAGE));
+    assert_eq!(found, Ok(runs("a")));
+}
+
+#[tokio::test]
 async fn a_namespace_that_waits_for_many_does_not_keep_another_waiting() {
     let shelf = Shelf::of_one("a");
     let server = Server::new(move |asked| {

@@ -128,9 +128,22 @@ fn a_fingerprint_is_that_of_the_credentials_and_their_order() {
         password: password.to_owned(),
     };
     let (one, two) = (credential("a", "bc"), credential("ab", "c"));
-    let of = |all: &[&Credential]| Fingerprint::of(all.iter().copied());
-    assert_eq!(of(&[&one, &two]), of(&[&one.clone(), &two]));
-    let all = [of(&[]), of(&[&one]), of(&[&two]), of(&[&one, &two]), of(&[&two, &one])];
+    let of = |endpoints: &[&[&Credential]]| {
+        let owned = |all: &&[&Credential]| all.iter().map(|one| (*one).clone()).collect();
+        let endpoints: Vec<Vec<Credential>> = endpoints.iter().map(owned).collect();
+        Fingerprint::of(endpoints.iter().map(Vec::as_slice))
+    };
+    assert_eq!(of(&[&[&one, &two]]), of(&[&[&one.clone(), &two]]));
+    let all = [
+        of(&[&[]]),
+        of(&[&[&one]]),
+        of(&[&[&two]]),
+        of(&[&[&one, &two]]),
+        of(&[&[&two, &one]]),
+        of(&[&[&one], &[]]),
+        of(&[&[], &[&one]]),
+        of(&[&[&one], &[&two]]),
+    ];
     for (at, one) in all.iter().enumerate() {
         assert!(all.iter().skip(at + 1).all(|another| one != another));
     }
