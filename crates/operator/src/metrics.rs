@@ -51,7 +51,9 @@ impl WriteLabel {
             Step::DeleteAuthorities => "authorities_deletion",
             Step::GrantPullSecrets => "pull_rights",
             Step::RevokePullSecrets => "pull_rights_deletion",
-            Step::CreateClaim | Step::CreateSource | Step::SealSource => "claim",
+            Step::CreateClaim | Step::CreateSource | Step::SealSource | Step::CloneSource(_) => {
+                "claim"
+            }
             Step::RetireClaim(_) => "claim_deletion",
             Step::Install | Step::Verify => "job",
             Step::DeleteJob(_) => "job_deletion",

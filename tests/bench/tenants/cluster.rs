@@ -83,7 +83,7 @@ impl Cluster {
             "provisioner": "relay.sh/nobody",
         });
         self.post("/apis/storage.k8s.io/v1/storageclasses", class).await?;
-        let tenant = |number| json!({ "apiVersion": "relay.sh/v1beta1", "kind": "Tenant", "metadata": { "name": self.tenant(number) }, "spec": {} });
+        let tenant = |number| json!({ "apiVersion": "relay.sh/v1beta1", "kind": "Tenant", "metadata": { "name": self.tenant(number) }, "spec": { "entrypointInjection": { "delivery": "PersistentVolumeClaim" } } });
         let tenants =
             (0..self.count).map(|number| (Method::POST, TENANTS.to_owned(), tenant(number)));
         self.ask_all(tenants).await.map(drop)

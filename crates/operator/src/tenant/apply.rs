@@ -6,6 +6,7 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod},
     rbac::v1::RoleBinding,
+    storage::v1::VolumeAttachment,
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -31,7 +32,7 @@ use crate::{
     metrics::{Metrics, WriteLabel},
 };
 
-/// Pods of a namespace that are read at once.
+/// Objects that are read at once.
 const PAGE: u32 = 200;
 
 /// Writes to the API server while this operator leads.
@@ -111,7 +112,7 @@ pub(super) fn refusal(wanted: &Wanted<'_>, step: &Step, error: &ApplyError) -> O
             "what belongs to the namespace",
             "change spec.namespaceTemplate, or give the operator that right",
         ),
-        Step::CreateClaim | Step::CreateSource | Step::SealSource => (
+        Step::CreateClaim | Step::CreateSource | Step::SealSource | Step::CloneSource(_) => (
             ConditionKind::ToolsReady,
             "ClaimRefused",
             "the claim",
@@ -213,6 +214,13 @@ impl Writer {
             Step::CreateClaim => self.claim(&name, objects::claim(wanted)).await,
             Step::CreateSource => self.claim(&name, objects::source(wanted, Content::Open)).await,
             Step::SealSource => self.claim(&name, objects::source(wanted, Content::Filled)).await,
+            Step::CloneSource(volume) => {
+                // What a node has may not be all there is: it writes until it has let go of it.
+                if self.is_attached(volume).await? {
+                    return Ok(());
+                }
+                self.claim(&name, objects::claim(wanted)).await
+            }
             Step::Install => self.job(wanted, Task::Install).await,
             Step::Verify => self.job(wanted, Task::Verify).await,
             Step::RetireClaim(target) => self.retire(wanted, target).await,
@@ -379,18 +387,17 @@ impl Writer {
     async fn is_mounted(&self, namespace: &str, claim: &str) -> Result<bool, ApplyError> {
         let action = "list the pods of the namespace";
         let running = "status.phase!=Succeeded,status.phase!=Failed";
-        let mut page = ListParams::default().fields(running).limit(PAGE);
-        loop {
-            let pods = self.within::<Pod>(namespace).list(&page).await;
-            let pods = pods.map_err(|source| ApplyError::Kube { action, source })?;
-            if pods.items.iter().any(|pod| mounts(pod, claim)) {
-                return Ok(true);
-            }
-            match pods.metadata.continue_.filter(|next| !next.is_empty()) {
-                Some(next) => page = page.continue_token(&next),
-                None => return Ok(false),
-            }
-        }
+        let page = ListParams::default().fields(running);
+        has_any(action, self.within::<Pod>(namespace), page, |pod| mounts(pod, claim)).await
+    }
+
+    async fn is_attached(&self, volume: &str) -> Result<bool, ApplyError> {
+        let action = "list the volumes that nodes have";
+        let all = self.all::<VolumeAttachment>();
+        has_any(action, all, ListParams::default(), |attachment| {
+            attachment.spec.source.persistent_volume_name.as_deref() == Some(volume)
+        })
+        .await
     }
 
     fn all<K: kube::Resource<DynamicType = ()>>(&self) -> Api<K> {
@@ -402,6 +409,30 @@ impl Writer {
         K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+/// Whether there is such an object, asked for page by page.
+async fn has_any<K>(
+    action: &'static str,
+    api: Api<K>,
+    page: ListParams,
+    is_it: impl Fn(&K) -> bool,
+) -> Result<bool, ApplyError>
+where
+    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    let mut page = page.limit(PAGE);
+    loop {
+        let found = api.list(&page).await;
+        let found = found.map_err(|source| ApplyError::Kube { action, source })?;
+        if found.items.iter().any(&is_it) {
+            return Ok(true);
+        }
+        match found.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => page = page.continue_token(&next),
+            None => return Ok(false),
+        }
     }
 }
 

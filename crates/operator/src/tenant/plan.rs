@@ -84,6 +84,8 @@ pub enum Step {
     CreateSource,
     /// Write down that all of it was written.
     SealSource,
+    /// Create the claim that pods mount as a clone of that one, unless a node still has its volume.
+    CloneSource(String),
     /// Start the Job that fills it.
     Install,
     /// Start the Job that verifies it.

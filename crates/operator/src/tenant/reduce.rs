@@ -99,6 +99,7 @@ pub(super) fn claim(object: &PersistentVolumeClaim) -> seen::Claim {
         created: object.creation_timestamp(),
         life: life(object),
         warning: None,
+        volume: object.spec.as_ref().and_then(|spec| spec.volume_name.clone()),
         content: if object.annotations().contains_key(FILLED) {
             Content::Filled
         } else {

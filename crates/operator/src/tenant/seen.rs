@@ -77,6 +77,8 @@ pub struct Claim {
     pub warning: Option<String>,
     /// Whether it may be cloned.
     pub content: Content,
+    /// Its volume, once it has one.
+    pub volume: Option<String>,
 }
 
 /// Whether a claim that is there to be cloned may be.

@@ -3,8 +3,6 @@
 
 mod world;
 
-use std::collections::BTreeSet;
-
 use proptest::prelude::*;
 use relay_operator::{
     api::v1beta1::{Delivery, Fill, ToolsDelivery},
@@ -55,7 +53,7 @@ fn events() -> impl Strategy<Value = Event> {
 
 /// All that is begun comes to its end.
 fn calm(world: &mut World) {
-    for _ in 0..30 {
+    for _ in 0..15 {
         let events = [
             Event::Reconcile,
             Event::ClaimsBind,
@@ -101,25 +99,30 @@ proptest! {
         prop_assert!(steps.is_empty(), "{:?}", steps);
         prop_assert_eq!(Some(&status), before.status.as_ref());
     }
+}
 
-    #[test]
-    fn a_tenant_that_leaves_the_choice_gets_the_first_way_that_the_cluster_can_go(
-        powers in powers(),
-        class in prop::option::of(prop::sample::select(CLASSES.to_vec())),
-    ) {
-        let mut world = World::new();
-        world.happen(&Event::NewPowers(powers.clone()));
-        world.happen(&Event::NewClass(class));
-        calm(&mut world);
-        let tools = world.tenant.status.clone().unwrap().tools.unwrap();
-        let shares = class.is_some_and(|class| BTreeSet::contains(&powers.sharing, class));
-        let expected = if shares {
-            ToolsDelivery::PersistentVolumeClaim
-        } else if powers.images == Images::Mounted {
-            ToolsDelivery::ImageVolume
-        } else {
-            ToolsDelivery::InitContainer
-        };
-        prop_assert_eq!(tools.delivery, expected);
+#[test]
+fn a_tenant_that_leaves_the_choice_gets_the_first_way_that_the_cluster_can_go() {
+    let sharing = [vec![], vec!["nfs"], vec!["block"], CLASSES.to_vec()];
+    for (sharing, class) in sharing
+        .iter()
+        .flat_map(|sharing| [None, Some("nfs"), Some("block")].map(|it| (sharing, it)))
+    {
+        for images in [Images::Mounted, Images::Dropped, Images::TooYoung] {
+            let mut world = World::new();
+            let powers = Powers { sharing: sharing.iter().copied().collect(), images };
+            world.happen(&Event::NewPowers(powers));
+            world.happen(&Event::NewClass(class));
+            calm(&mut world);
+            let tools = world.tenant.status.clone().unwrap().tools.unwrap();
+            let expected = if class.is_some_and(|class| sharing.contains(&class)) {
+                ToolsDelivery::PersistentVolumeClaim
+            } else if images == Images::Mounted {
+                ToolsDelivery::ImageVolume
+            } else {
+                ToolsDelivery::InitContainer
+            };
+            assert_eq!(tools.delivery, expected, "{sharing:?} {class:?} {images:?}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use k8s_openapi::{
         admissionregistration::v1::MutatingWebhookConfiguration,
         batch::v1::Job,
         coordination::v1::Lease,
-        core::v1::{Namespace, PersistentVolumeClaim, Pod},
+        core::v1::{Namespace, PersistentVolumeClaim, Pod, ResourceQuota},
         storage::v1::StorageClass,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -145,6 +145,11 @@ impl Lab {
     pub(crate) async fn apply_tenant(&self, mut spec: Value) {
         spec["entrypointInjection"]["volumeClaimTemplate"] =
             json!({ "spec": { "accessModes": ["ReadOnlyMany"], "storageClassName": CLASS } });
+        self.apply_spec(spec).await;
+    }
+
+    /// A tenant with this spec.
+    pub(crate) async fn apply_spec(&self, spec: Value) {
         let name = self.tenant();
         let tenant = json!({
             "apiVersion": "relay.sh/v1beta1", "kind": "Tenant", "metadata": { "name": name }, "spec": spec,
@@ -191,6 +196,38 @@ impl Lab {
     pub(crate) async fn status(&self) -> TenantStatus {
         let tenant = self.all::<Tenant>().get_opt(&self.tenant()).await.expect("an answer");
         tenant.and_then(|tenant| tenant.status).unwrap_or_default()
+    }
+
+    /// Reason and message of a condition, once it has this reason.
+    pub(crate) async fn wait_for_reason(&self, kind: &str, reason: &str) -> String {
+        let said = async || {
+            let conditions = self.status().await.conditions.into_iter();
+            let mut said = conditions.filter(|it| it.type_ == kind && it.reason == reason);
+            said.next().map(|it| it.message)
+        };
+        wait(&format!("{kind} says {reason}"), async || said().await.is_some()).await;
+        said().await.unwrap_or_default()
+    }
+
+    /// The tenant's namespace, made before it by somebody who gives it to the tenant, with a quota.
+    pub(crate) async fn namespace_with_quota(&self, hard: Value) {
+        let name = self.tenant();
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": name, "labels": { "relay.sh/tenant": name } },
+        });
+        self.apply(&self.all::<Namespace>(), namespace).await;
+        let quota = json!({
+            "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "quota" },
+            "spec": { "hard": hard },
+        });
+        let quotas = self.within::<ResourceQuota>(&name);
+        self.apply(&quotas, quota).await;
+        wait("the quota counts", async || {
+            let quota = quotas.get("quota").await.expect("it is there");
+            quota.status.is_some_and(|status| status.hard.is_some())
+        })
+        .await;
     }
 
     /// Names of the claims of tools that are there and stay.

@@ -1,6 +1,7 @@
 //! Tenants in a real cluster: a real API server, real controllers, real operators.
 
 mod adversity;
+mod delivery;
 mod lab;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod};

@@ -1,6 +1,8 @@
 //! A claim is made, filled and verified: one that a Job writes itself, or a clone of one that a Job wrote. Where
 //! there is no claim the tools are only verified, on the way that they take to pods.
 
+use std::time::Duration;
+
 use super::{
     Part, Step, Target, Verdict,
     choice::Unfit,
@@ -15,6 +17,9 @@ use crate::{
         seen::{Claim, Content, Job, JobState, Life, Phase, StorageClass, Volumes},
     },
 };
+
+/// Pause until it is looked again whether a node still has a volume, which takes it seconds.
+const DETACHING: Duration = Duration::from_secs(5);
 
 /// How far the wanted generation is.
 pub(super) fn progress(context: &Context<'_>) -> Progress {
@@ -71,21 +76,24 @@ fn cloned(context: &Context<'_>) -> Progress {
             let written = stale(context, &[Task::Install]).or_else(written);
             written.unwrap_or_else(|| open([Step::SealSource]))
         }
-        Content::Filled => open(released(context)),
+        Content::Filled => released(context, source),
     })
 }
 
 /// What is left to do until nobody mounts the claim that was written, so that its file system is whole; then it
 /// is cloned.
-fn released(context: &Context<'_>) -> Vec<Step> {
+fn released(context: &Context<'_>, source: &Claim) -> Progress {
     let name = context.wanted.generation.install_job();
     if let Some(job) = job(context, Task::Install) {
         let is_there = job.life == Life::Stays;
-        return is_there.then(|| delete(&name, job)).into_iter().collect();
+        return open(is_there.then(|| delete(&name, job)).into_iter().collect::<Vec<_>>());
     }
-    // Kubernetes removes a pod when its volumes are unmounted, not before.
-    let is_mounted = context.observed.pods.values().any(|pod| pod.job == name);
-    if is_mounted { vec![] } else { vec![Step::CreateClaim] }
+    if context.observed.pods.values().any(|pod| pod.job == name) {
+        return open([]);
+    }
+    // A pod that has ended goes before its volume leaves the node, which nobody is told of.
+    let steps = vec![Step::CloneSource(source.volume.clone().unwrap_or_default())];
+    Progress::Open(Part { steps, verdict: installing(), check_again: Some(DETACHING) })
 }
 
 /// What is left to do until the Job has written all; nothing if it has.
@@ -200,7 +208,11 @@ fn unusable(context: &Context<'_>, name: &str, claim: &Claim) -> Option<Progress
     let is_left = wanted.choice.next.is_some() && class == Some(&StorageClass::ByName);
     (is_left && claim.phase == Phase::Pending).then(|| {
         let target = Target { name: name.to_owned(), uid: claim.uid.clone() };
-        open([Step::RetireClaim(target)])
+        // A pod that waits for it holds it, too.
+        let jobs = [Task::Install, Task::Verify]
+            .into_iter()
+            .filter_map(|task| Some(delete(&task.job(&wanted.generation), job(context, task)?)));
+        open(jobs.chain([Step::RetireClaim(target)]).collect::<Vec<_>>())
     })
 }
 

@@ -85,6 +85,8 @@ pub(super) struct World {
     default: Option<&'static str>,
     /// Uids of claims that hold all of the tools.
     filled: BTreeSet<String>,
+    /// Jobs that need a claim, by name.
+    with_claim: BTreeSet<String>,
 }
 
 impl World {
@@ -100,6 +102,7 @@ impl World {
             powers: Powers::all(),
             default: None,
             filled: BTreeSet::new(),
+            with_claim: BTreeSet::new(),
         };
         world.happen(&Event::NewClass(Some("nfs")));
         world
@@ -170,7 +173,8 @@ impl World {
             let is_install = name.starts_with("relay-install-");
             let source = held("relay-source-").filter(|_| is_install);
             let claim = source.or_else(|| held("relay-tools-"));
-            if claim.is_some_and(|claim| claim.phase == Phase::Pending) {
+            let is_bound = claim.is_some_and(|claim| claim.phase == Phase::Bound);
+            if !is_bound && self.with_claim.contains(name) {
                 continue;
             }
             job.state = state.clone();
@@ -240,7 +244,7 @@ impl World {
                 namespace.applied = Some(wanted.namespace_hash());
             }
             Step::WriteAuthorities => self.observed.authorities = wanted.authorities_hash(),
-            Step::CreateClaim => self.create_claim(wanted),
+            Step::CreateClaim | Step::CloneSource(_) => self.create_claim(wanted),
             Step::CreateSource => {
                 let claim = self.claim(wanted);
                 self.observed.claims.entry(wanted.generation.source()).or_insert(claim);
@@ -301,6 +305,9 @@ impl World {
         let created = Some(Time(self.now));
         let job = Job { uid, generation, created, volumes, ..Job::default() };
         self.observed.jobs.entry(name.clone()).or_insert(job);
+        if wanted.choice.delivery == ToolsDelivery::PersistentVolumeClaim {
+            self.with_claim.insert(name.clone());
+        }
         self.observed.pods.insert(name.clone(), JobPod { job: name, ..JobPod::default() });
     }
 
