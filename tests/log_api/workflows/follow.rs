@@ -79,19 +79,20 @@ fn the_log_of_a_trigger_is_never_over(store: &Store) {
 
 fn following_may_begin_before_the_first_byte(store: &Store) {
     let lab = Lab::on(store);
-    for (number, format) in ["", "&format=ndjson", "&format=sse", "&format=raw"].iter().enumerate()
-    {
-        let workflow = format!("w{number}");
-        let path = format!("/api/workflows/{workflow}/runs/1/steps/s/logs");
-        let query = format!("follow=true&namespace=local{format}");
+    let named = |format: &str| json!({ "workflow": format, "run": "1", "step": "s" });
+    // They end some seconds after the streams: so all wait at the same time.
+    let readers = ["text", "ndjson", "sse", "raw"].map(|format| {
+        let path = format!("/api/workflows/{format}/runs/1/steps/s/logs");
+        let query = format!("follow=true&namespace=local&format={format}");
         let url = format!("{}{path}?{query}", lab.service().url());
         let reader =
             thread::spawn(move || crate::lab::client().get(url).send().unwrap().text().unwrap());
-        let named = json!({ "workflow": workflow, "run": "1", "step": "s" });
-        let mut writer = part(&lab, &workflow, &named);
+        let mut writer = part(&lab, format, &named(format));
         writer.write(b"one\ntwo\n");
         writer.finish();
-        let text = reader.join().unwrap();
+        reader
+    });
+    for text in readers.map(|reader| reader.join().unwrap()) {
         assert_eq!((text.matches("one").count(), text.matches("two").count()), (1, 1), "{text}");
     }
 }
