@@ -4,6 +4,7 @@ mod admission;
 mod argv;
 mod command_line;
 mod deletion;
+mod delivery;
 mod outage;
 mod pods;
 mod resume;
