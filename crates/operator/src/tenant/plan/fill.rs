@@ -21,6 +21,9 @@ use crate::{
 /// Pause until it is looked again whether a node still has a volume, which takes it seconds.
 const DETACHING: Duration = Duration::from_secs(5);
 
+/// Pause after what was written is sealed.
+const SEALED: Duration = Duration::from_secs(1);
+
 /// How far the wanted generation is.
 pub(super) fn progress(context: &Context<'_>) -> Progress {
     match context.wanted.choice.delivery {
@@ -74,7 +77,8 @@ fn cloned(context: &Context<'_>) -> Progress {
         Content::Open => {
             let written = || written(context);
             let written = stale(context, &[Task::Install]).or_else(written);
-            written.unwrap_or_else(|| open([Step::SealSource]))
+            // The operator sees its own writes at once, so no news of this one comes.
+            written.unwrap_or_else(|| open_until([Step::SealSource], SEALED))
         }
         Content::Filled => released(context, source),
     })
@@ -92,8 +96,7 @@ fn released(context: &Context<'_>, source: &Claim) -> Progress {
         return open([]);
     }
     // A pod that has ended goes before its volume leaves the node, which nobody is told of.
-    let steps = vec![Step::CloneSource(source.volume.clone().unwrap_or_default())];
-    Progress::Open(Part { steps, verdict: installing(), check_again: Some(DETACHING) })
+    open_until([Step::CloneSource(source.volume.clone().unwrap_or_default())], DETACHING)
 }
 
 /// What is left to do until the Job has written all; nothing if it has.
@@ -141,6 +144,11 @@ fn is_clone(context: &Context<'_>) -> bool {
 
 fn open(steps: impl Into<Vec<Step>>) -> Progress {
     Progress::Open(Part::new(steps, installing()))
+}
+
+fn open_until(steps: impl Into<Vec<Step>>, pause: Duration) -> Progress {
+    let part = Part::new(steps, installing());
+    Progress::Open(Part { check_again: Some(pause), ..part })
 }
 
 fn said(verdict: Verdict) -> Progress {
