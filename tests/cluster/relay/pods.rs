@@ -1,7 +1,9 @@
 //! What becomes of a pod.
 
 use std::{
+    io::Write as _,
     path::Path,
+    process::Stdio,
     time::{Duration, SystemTime},
 };
 
@@ -43,6 +45,23 @@ fn an_ordinary_pod_is_wrapped_its_log_is_followed_live_and_its_end_is_its_own() 
     assert_eq!(end(&tenant, "main"), ("7".into(), "Error".into()));
     let cluster_log = tenant.ask(&["logs", "main"]).expect("the cluster keeps a log too");
     assert_eq!(cluster_log, line_of(&tenant, "main"));
+}
+
+/// A runtime that sees the end of a container's output ends its stdin, and with it what is on its way.
+#[test]
+fn what_is_piped_into_a_pod_reaches_its_command() {
+    let relay = Relay::shared();
+    let tenant = relay.common_tenant();
+    let mut run = relay.cluster().kubectl();
+    run.args(["run", "fed", "--stdin", "--restart=Never", "--namespace", tenant.name()]);
+    run.args([&format!("--image={}", image::SHELL), "--command", "--", "cat"]);
+    run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut run = run.spawn().expect("kubectl can be started");
+    run.stdin.take().expect("it is a pipe").write_all(b"fed\n").expect("it is read");
+    let ended = run.wait_with_output().expect("it can be waited for");
+    assert!(ended.stdout.is_empty(), "{ended:?}");
+    assert_eq!(end(&tenant, "fed").0, "0");
+    assert_eq!(log_of(&relay, &tenant, "fed"), "fed\n");
 }
 
 #[test]
