@@ -11,6 +11,7 @@ pub mod config;
 pub mod events;
 pub mod injection;
 pub mod leader;
+mod lenient;
 pub mod metrics;
 pub mod run;
 pub mod tenant;

@@ -26,11 +26,12 @@ use crate::{
     api::v1beta1::{ConditionKind, Tenant, TenantStatus},
     certificates::CA_CONFIG_MAP,
     leader::{Leadership, NotLeading},
+    lenient::Lenient,
     metrics::{Metrics, WriteLabel},
 };
 
-/// Pods of a namespace that are read at once.
-const PAGE: u32 = 200;
+/// Pods of a namespace that are read at once: each may be nine megabytes of JSON.
+const PAGE: u32 = 2;
 
 /// Writes to the API server while this operator leads.
 #[derive(Clone)]
@@ -203,7 +204,7 @@ impl Writer {
                 let api = self.within::<PersistentVolumeClaim>(&name);
                 let claim =
                     self.patch(label, "create the claim", api, objects::claim(wanted)).await?;
-                self.index.wrote(|all| &mut all.claims, &claim, |it| Some(reduce::claim(it)));
+                self.index.wrote(|all| &mut all.claims, &claim, reduce::claim);
                 Ok(())
             }
             Step::Install => self.job(wanted, Task::Install).await,
@@ -219,7 +220,7 @@ impl Writer {
         let api = self.within::<Job>(&wanted.tenant.namespace_name());
         let label = WriteLabel::of(&Step::Install);
         let job = self.patch(label, "create a Job", api, objects::job(wanted, task)).await?;
-        self.index.wrote(|all| &mut all.jobs, &job, |it| Some(reduce::job(it)));
+        self.index.wrote(|all| &mut all.jobs, &job, reduce::job);
         Ok(())
     }
 
@@ -348,9 +349,10 @@ impl Writer {
         let running = "status.phase!=Succeeded,status.phase!=Failed";
         let mut page = ListParams::default().fields(running).limit(PAGE);
         loop {
-            let pods = self.within::<Pod>(namespace).list(&page).await;
+            // One that cannot be read may mount it.
+            let pods = self.within::<Lenient<Pod>>(namespace).list(&page).await;
             let pods = pods.map_err(|source| ApplyError::Kube { action, source })?;
-            if pods.items.iter().any(|pod| mounts(pod, claim)) {
+            if pods.items.iter().any(|pod| pod.read().is_none_or(|pod| mounts(pod, claim))) {
                 return Ok(true);
             }
             match pods.metadata.continue_.filter(|next| !next.is_empty()) {

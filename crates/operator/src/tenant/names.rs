@@ -52,20 +52,32 @@ impl Generation {
     /// The claim that holds it.
     #[must_use]
     pub fn claim(&self) -> String {
-        format!("relay-tools-{}", self.0)
+        claim(&self.0)
     }
 
     /// The Job that fills the claim.
     #[must_use]
     pub fn install_job(&self) -> String {
-        format!("relay-install-{}", self.0)
+        let [install, _] = jobs(&self.0);
+        install
     }
 
     /// The Job that compares what it reads there with what was written.
     #[must_use]
     pub fn verify_job(&self) -> String {
-        format!("relay-verify-{}", self.0)
+        let [_, verify] = jobs(&self.0);
+        verify
     }
+}
+
+/// Name of the claim of a generation.
+pub(super) fn claim(generation: &str) -> String {
+    format!("relay-tools-{generation}")
+}
+
+/// Names of the Jobs of a generation: that which fills its claim, and that which verifies it.
+pub(super) fn jobs(generation: &str) -> [String; 2] {
+    ["install", "verify"].map(|task| format!("relay-{task}-{generation}"))
 }
 
 /// Hash of a value's JSON, in hexadecimal digits. Fields of structs come in their own order.

@@ -2,6 +2,7 @@
 
 mod adversity;
 mod lab;
+mod malice;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod};
 use kube::{ResourceExt, api::DeleteParams};
