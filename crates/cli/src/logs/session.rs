@@ -171,11 +171,12 @@ impl<'a> Session<'a> {
     }
 
     fn no_log(&self) -> LogsError {
-        let Request { namespace, pod, selection, .. } = self.request;
+        let Request { namespace, pod, selection, runs, .. } = self.request;
+        let run = if *runs == Runs::BeforeLast { "an earlier run of " } else { "" };
         let container = selection.container.as_ref();
         let container = container.map(|name| format!("container {name} of ")).unwrap_or_default();
         LogsError::NoLog {
-            what: format!("{container}pod {pod} in namespace {namespace}"),
+            what: format!("{run}{container}pod {pod} in namespace {namespace}"),
             namespace: namespace.clone(),
             program: self.client.program(),
             advice: self.client.advice(namespace),
