@@ -52,16 +52,19 @@ fn an_ordinary_pod_is_wrapped_its_log_is_followed_live_and_its_end_is_its_own() 
 fn what_is_piped_into_a_pod_reaches_its_command() {
     let relay = Relay::shared();
     let tenant = relay.common_tenant();
-    let mut run = relay.cluster().kubectl();
-    run.args(["run", "fed", "--stdin", "--restart=Never", "--namespace", tenant.name()]);
-    run.args([&format!("--image={}", image::SHELL), "--command", "--", "cat"]);
-    run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut run = run.spawn().expect("kubectl can be started");
-    run.stdin.take().expect("it is a pipe").write_all(b"fed\n").expect("it is read");
-    let ended = run.wait_with_output().expect("it can be waited for");
+    let mut pod = script("fed", "cat");
+    pod["spec"]["containers"][0]["stdin"] = true.into();
+    pod["spec"]["containers"][0]["stdinOnce"] = true.into();
+    tenant.apply(&pod.to_string());
+    tenant.wait_for("condition=Ready", "pod/fed");
+    let mut attach = tenant.kubectl();
+    attach.args(["attach", "fed", "--stdin"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut attach = attach.spawn().expect("kubectl can be started");
+    attach.stdin.take().expect("it is a pipe").write_all(b"piped\n").expect("it is read");
+    let ended = attach.wait_with_output().expect("it can be waited for");
     assert!(ended.stdout.is_empty(), "{ended:?}");
     assert_eq!(end(&tenant, "fed").0, "0");
-    assert_eq!(log_of(&relay, &tenant, "fed"), "fed\n");
+    assert_eq!(log_of(&relay, &tenant, "fed"), "piped\n");
 }
 
 #[test]
