@@ -78,7 +78,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) {
     fs::set_permissions(path, permissions).expect("the file is the test's own");
 }
 
-/// Copies a program to where it can be executed at once, as [`write`] does.
+/// Copies a program to where it can be executed at once, as [`write()`] does.
 ///
 /// # Panics
 ///
