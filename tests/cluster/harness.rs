@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
-use relay_tests::cluster::{Cluster, namespace::Namespace};
+use relay_tests::{
+    cluster::{Cluster, namespace::Namespace},
+    program,
+};
 
 use crate::manifest::{end, script};
 
@@ -43,7 +46,7 @@ fn without_root_the_driver_says_so_in_one_line_and_succeeds() {
     let everyone = fs::Permissions::from_mode(0o755);
     fs::set_permissions(folder.path(), everyone).expect("the folder is ours");
     let program = folder.path().join("relay-cluster");
-    fs::copy(env!("CARGO_BIN_EXE_relay-cluster"), &program).expect("it was built");
+    program::copy(env!("CARGO_BIN_EXE_relay-cluster").as_ref(), &program);
     let mut driver = Command::new("setpriv");
     driver.args(["--reuid=65534", "--clear-groups", "--"]).arg(program);
     let driver = driver.args(["run", "false"]).env_remove("RELAY_TEST_KUBECONFIG").output();

@@ -81,7 +81,7 @@ pub(crate) fn is_wrapped(namespace: &Namespace, pod: &str) -> bool {
 pub(crate) fn line_of(namespace: &Namespace, pod: &str) -> String {
     let name = namespace.name();
     format!(
-        "relay: output is kept by Relay, not here; read it with: relay logs -n {name} {pod} -c main\n"
+        "relay: output is kept by Relay, not here; read it with: kubectl relay logs -n {name} {pod} -c main\n"
     )
 }
 

@@ -16,7 +16,7 @@ use relay_protocol::{
 };
 use relay_tests::{
     process::{Running, bare_entrypoint},
-    program::program,
+    program::{self, program},
     service::Service,
 };
 use reqwest::blocking::{Client, Response};
@@ -98,8 +98,7 @@ impl Lab {
     /// The same in a folder in which every user may execute it.
     pub(crate) fn entrypoint_in(&self, folder: &TempDir) -> Command {
         let copy = folder.path().join("entrypoint");
-        fs::copy(program("entrypoint"), &copy).expect("the folder can be written");
-        fs::set_permissions(&copy, fs::Permissions::from_mode(0o555)).expect("it is the test's");
+        program::copy(&program("entrypoint"), &copy);
         self.as_program(copy)
     }
 

@@ -1,6 +1,11 @@
 //! Where output goes, and where it does not.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use crate::lab::Lab;
 use relay_tests::process::{
@@ -23,6 +28,16 @@ fn nothing_of_the_output_reaches_the_containers_own() {
     assert_eq!(finished.stderr, LINE);
 }
 
+/// That name leads nowhere outside of the cluster, and `relay` would not know what else to ask.
+#[test]
+fn in_a_cluster_its_line_names_the_plugin_of_kubectl() {
+    let mut wrapper = named();
+    let service = "https://relay-log-service.relay-system.svc:8443";
+    wrapper.args(["--log-url", service, "--ca-file", "/no-such-file"]);
+    let finished = run_under(wrapper, ["true"]);
+    assert_eq!(finished.stderr, LINE.replace("relay logs", "kubectl relay logs"));
+}
+
 /// Writing its line makes SIGPIPE, which is Relay's own and not the command's.
 #[test]
 fn nobody_who_reads_its_line_is_no_reason_to_end_the_command() {
@@ -32,9 +47,8 @@ fn nobody_who_reads_its_line_is_no_reason_to_end_the_command() {
     assert_eq!(Running::start(&mut wrapper).finish().shell_status(), 5);
 }
 
-#[test]
-fn its_own_output_is_closed_while_the_command_runs() {
-    let running = Running::start(named().args(["--", "sleep", "1000"]));
+/// Waits until the entrypoint has so many descriptors of pipes, and so many pipes.
+fn wait_for_pipes(running: &Running, expected: (usize, usize)) {
     let pid = running.pid();
     // Only the first line can be read if the writer is gone; `finish` reads to the end.
     let links = || -> Vec<String> {
@@ -44,17 +58,37 @@ fn its_own_output_is_closed_while_the_command_runs() {
             .map(|link| link.to_string_lossy().into_owned())
             .collect()
     };
-    relay_tests::wait::eventually(Duration::from_secs(30), "two pipes, each with two ends", || {
+    relay_tests::wait::eventually(Duration::from_secs(30), &format!("{expected:?} pipes"), || {
         let mut pipes: Vec<_> =
             links().into_iter().filter(|link| link.starts_with("pipe:")).collect();
         pipes.sort();
         let count = pipes.len();
         pipes.dedup();
-        // stdout and stderr with both ends, and the ended pipe on stdin.
-        (count, pipes.len()) == (5, 3)
+        (count, pipes.len()) == expected
     });
-    Command::new("pkill").args(["-P", &pid.to_string()]).status().unwrap();
+}
+
+#[test]
+fn its_own_output_is_closed_while_the_command_runs() {
+    let mut wrapper = named();
+    let running = Running::start(wrapper.args(["--", "sleep", "1000"]).stdin(Stdio::null()));
+    // Two with both ends, and the ended pipe on stdin.
+    wait_for_pipes(&running, (5, 3));
+    Command::new("pkill").args(["-P", &running.pid().to_string()]).status().unwrap();
     drop(running.finish());
+}
+
+/// Where a container's output ends, containerd takes leave of whoever is attached, and ends its stdin:
+/// `kubectl run -i` would lose what it was given.
+#[test]
+fn while_somebody_may_write_to_stdin_its_own_output_stays_open_and_empty() {
+    let mut wrapper = named();
+    let mut running = Running::start(wrapper.args(["--", "cat"]).stdin(Stdio::piped()));
+    wait_for_pipes(&running, (7, 5));
+    running.type_in(b"typed");
+    let finished = running.finish();
+    assert_eq!((finished.status.code(), finished.stdout), (Some(0), vec![]));
+    assert_eq!(finished.stderr, LINE);
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Beside tini: what a user sees of a command is the same under both.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command, process::Stdio};
+use std::process::{Command, Stdio};
 
-use relay_tests::process::{Notes, Running, as_first_process, entrypoint};
+use relay_tests::{
+    process::{Notes, Running, as_first_process, entrypoint},
+    program,
+};
 
 /// What a user sees.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,8 +83,7 @@ fn commands_that_cannot_be_executed_end_as_under_tini() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str, mode: u32| {
         let path = folder.path().join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        program::write(&path, text.as_bytes(), mode);
         path.to_str().unwrap().to_owned()
     };
     let plain = write("plain", "exit 0", 0o644);

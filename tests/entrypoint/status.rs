@@ -1,10 +1,10 @@
 //! The exit status is the command's.
 
-use std::{fs, os::unix::fs::PermissionsExt, os::unix::process::ExitStatusExt, process::Command};
+use std::{fs, os::unix::process::ExitStatusExt, process::Command};
 
 use relay_tests::{
     process::{Finished, bare_entrypoint, entrypoint, first_process, run_under, under},
-    program::is_long_run,
+    program::{self, is_long_run},
     service::taken_port,
 };
 
@@ -98,7 +98,7 @@ fn a_command_that_cannot_be_executed_is_126() {
 fn a_missing_interpreter_is_named_as_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("script");
-    write_program(&file, "#!/no/such/interpreter\n");
+    program::write(&file, b"#!/no/such/interpreter\n", 0o755);
     let finished = run_under(entrypoint(), [&file]);
     assert_eq!(finished.status.code(), Some(127));
     assert!(finished.stderr.contains("interpreter"), "{finished:?}");
@@ -108,7 +108,7 @@ fn a_missing_interpreter_is_named_as_the_reason() {
 fn a_file_without_a_known_format_is_run_by_the_shell() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("script");
-    write_program(&file, "test \"$0 $1 $#\" = \"$EXPECTED first 2\" && exit 42\n");
+    program::write(&file, b"test \"$0 $1 $#\" = \"$EXPECTED first 2\" && exit 42\n", 0o755);
     for wrapper in [bare_entrypoint, entrypoint] {
         let mut wrapper = wrapper();
         wrapper.env("EXPECTED", &file);
@@ -123,7 +123,7 @@ fn what_may_not_be_executed_is_passed_over_on_the_path() {
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
     fs::create_dir_all(first.join("tool")).unwrap();
     fs::create_dir(&second).unwrap();
-    write_program(&second.join("tool"), "#!/bin/sh\nexit 7\n");
+    program::write(&second.join("tool"), b"#!/bin/sh\nexit 7\n", 0o755);
     let path = |parts: &[&std::path::Path]| std::env::join_paths(parts).unwrap();
     let mut wrapper = entrypoint();
     wrapper.env("PATH", path(&[&first, &second]));
@@ -137,10 +137,4 @@ fn what_may_not_be_executed_is_passed_over_on_the_path() {
     let mut wrapper = entrypoint();
     wrapper.env_remove("PATH");
     assert_eq!(run_under(wrapper, ["true"]).status.code(), Some(0));
-}
-
-fn write_program(path: &std::path::Path, text: &str) {
-    fs::write(path, text).expect("the folder is the test's own");
-    let executable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(path, executable).expect("the file is the test's own");
 }

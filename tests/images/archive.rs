@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use relay_tests::cluster::digest::digest;
+use relay_tests::{cluster::digest::digest, program};
 use serde_json::Value;
 
 /// What an archive says of a file or folder, whose name has no slash at its ends.
@@ -96,10 +96,10 @@ impl OfPlatform {
             let path = folder.join(name);
             if entry.is_folder {
                 fs::create_dir(&path).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(entry.mode)).unwrap();
             } else {
-                fs::write(&path, &entry.bytes).unwrap();
+                program::write(&path, &entry.bytes, entry.mode);
             }
-            fs::set_permissions(&path, fs::Permissions::from_mode(entry.mode)).unwrap();
         }
     }
 }

@@ -12,7 +12,7 @@ use relay_tests::{
     certificate::{Authority, Issued},
     kube::volume::Volume,
     process::{Notes, Running, bare_entrypoint, under},
-    program::program,
+    program::{self, program},
     service::Service,
     wait::eventually,
 };
@@ -231,7 +231,7 @@ fn in_a_root_without_anything_else_the_identity_files_are_enough() {
         Guarded::new(&authority.issue("127.0.0.1"), &flags.each_ref().map(String::as_str));
     let root = guarded.folder.path().join("root");
     drop(Volume::new(&root.join("relay-identity"), &identity(&authority.pem(), &write_token())));
-    fs::copy(program("entrypoint"), root.join("entrypoint")).unwrap();
+    program::copy(&program("entrypoint"), &root.join("entrypoint"));
     let inside = container(&guarded.service, Path::new("/relay-identity"));
     let root = root.display().to_string();
     let mut command = Command::new("/entrypoint");

@@ -148,7 +148,7 @@ fn several_containers_ask_for_one_of_them(store: &Store) {
     lab.writer_of("p", "side", "b", "stdout").write(b"side\n");
     let (code, body) = status(lab.get("p", "", &[]));
     assert_eq!(code, 400);
-    assert!(body.contains("add container= with one of main, side"), "{body}");
+    assert!(body.contains("container= (relay logs -c) with one of main, side"), "{body}");
     assert_eq!(lab.read("p", "container=side"), b"side\n");
 }
 

@@ -1,8 +1,11 @@
 //! Where the programs under test are.
 
 use std::{
-    env,
+    env, fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 /// Path of one of Relay's programs: `entrypoint`, `relay-log-service` or `relay`.
@@ -53,6 +56,35 @@ pub fn tool(name: &str) -> PathBuf {
 #[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
 pub fn is_long_run() -> bool {
     env::var_os("RELAY_TEST_LONG").is_some()
+}
+
+/// Writes a file that can be executed at once.
+///
+/// Another process writes it: what this one has open is open in every child that another test starts at the same
+/// moment, and the kernel executes nothing that somebody may still write.
+///
+/// # Panics
+///
+/// If it cannot be written.
+pub fn write(path: &Path, bytes: &[u8], mode: u32) {
+    let mut writer = Command::new("sh");
+    writer.args(["-c", r#"exec cat >"$0""#]).arg(path).stdin(Stdio::piped());
+    let mut writer = writer.spawn().expect("sh is installed");
+    let mut stdin = writer.stdin.take().expect("it was asked for");
+    stdin.write_all(bytes).expect("cat reads");
+    drop(stdin);
+    assert!(writer.wait().is_ok_and(|status| status.success()), "{} is written", path.display());
+    let permissions = fs::Permissions::from_mode(mode);
+    fs::set_permissions(path, permissions).expect("the file is the test's own");
+}
+
+/// Copies a program to where it can be executed at once, as [`write()`] does.
+///
+/// # Panics
+///
+/// If it cannot be read or written.
+pub fn copy(from: &Path, to: &Path) {
+    write(to, &fs::read(from).expect("the program can be read"), 0o755);
 }
 
 /// Folder of the workspace.

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{FileType, fstat},
     io::fcntl_dupfd_cloexec,
     stdio,
 };
@@ -24,6 +25,8 @@ pub(crate) fn raise(fd: OwnedFd) -> std::io::Result<OwnedFd> {
 pub(crate) struct Console {
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
+    /// Whether stdin comes from somebody, and not from a file.
+    is_fed: bool,
 }
 
 impl Console {
@@ -32,7 +35,20 @@ impl Console {
         Self {
             stdout: fcntl_dupfd_cloexec(stdio::stdout(), FIRST_FREE).ok(),
             stderr: fcntl_dupfd_cloexec(stdio::stderr(), FIRST_FREE).ok(),
+            is_fed: fstat(stdio::stdin()).is_ok_and(|stdin| {
+                let kind = FileType::from_raw_mode(stdin.st_mode);
+                matches!(kind, FileType::Fifo | FileType::Socket)
+            }),
         }
+    }
+
+    /// The descriptors once more, to be held while the command may read stdin. When a container's output ends,
+    /// runtimes take leave of whoever is attached, and end its stdin.
+    pub(crate) fn hold(&self) -> [Option<OwnedFd>; 2] {
+        [&self.stdout, &self.stderr].map(|fd| {
+            let fd = fd.as_ref().filter(|_| self.is_fed)?;
+            fcntl_dupfd_cloexec(fd, FIRST_FREE).ok()
+        })
     }
 
     /// Says a line about Relay itself on stderr.

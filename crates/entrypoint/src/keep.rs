@@ -79,6 +79,7 @@ fn run(
     patterns: &Arc<Patterns>,
 ) -> io::Result<(Ending, Option<Report>)> {
     let pid = launched.pid;
+    let held = console.hold();
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.and_then(|runtime| {
         let result = runtime.block_on(async {
@@ -93,6 +94,7 @@ fn run(
     if result.is_err() {
         drop(signal::send(pid, libc::SIGKILL));
     }
+    drop(held);
     result
 }
 
@@ -151,8 +153,10 @@ fn start_delivery(
 
 /// The command that shows the log.
 fn reading(settings: &Settings) -> String {
-    let Settings { namespace, pod, container, .. } = settings;
-    format!("relay logs -n {namespace} {pod} -c {container}")
+    let Settings { url, namespace, pod, container, .. } = settings;
+    // Nobody outside of the cluster knows its service by that name: the plugin finds the way.
+    let program = if url.is_in_cluster() { "kubectl relay" } else { "relay" };
+    format!("{program} logs -n {namespace} {pod} -c {container}")
 }
 
 /// Tells Kubernetes where the log of a failed container is.

@@ -13,6 +13,7 @@ pub mod events;
 pub mod image;
 pub mod injection;
 pub mod leader;
+mod lenient;
 pub mod metrics;
 pub mod run;
 pub mod tenant;

@@ -30,7 +30,12 @@ use kube::{
 use tokio::sync::{mpsc, watch as watched};
 
 use crate::{
-    api::v1beta1::Tenant, certificates::Held, events::Events, leader::Leadership, metrics::Metrics,
+    api::v1beta1::Tenant,
+    certificates::Held,
+    events::Events,
+    leader::Leadership,
+    lenient::{Lenient, readable},
+    metrics::Metrics,
 };
 use index::Index;
 use reconcile::{Context, Failures, Superseded, reconcile, when_failed};
@@ -92,8 +97,10 @@ impl Controller {
     async fn reconcile(&self, index: Arc<Index>, triggers: mpsc::Receiver<Trigger>) {
         index.completed().await;
         let (tenants, writer) = store::<Tenant>();
-        let changed = watcher(Api::<Tenant>::all(self.client.clone()), watcher::Config::default())
+        let all = Api::<Lenient<Tenant>>::all(self.client.clone());
+        let changed = watcher(all, watcher::Config::default())
             .default_backoff()
+            .filter_map(async |event| event.map(readable).transpose())
             .modify(|tenant| tenant.managed_fields_mut().clear())
             .reflect(writer)
             .touched_objects();

@@ -12,6 +12,7 @@ mod metrics;
 mod register;
 mod review;
 mod server;
+mod stock;
 mod tenants;
 
 use std::{sync::Arc, time::Duration};

@@ -84,6 +84,13 @@ impl ServiceUrl {
         matches!(self.endpoint, Endpoint::Tls(_))
     }
 
+    /// Whether it has the name of a Service of Kubernetes, which only the cluster's own pods know.
+    #[must_use]
+    pub fn is_in_cluster(&self) -> bool {
+        let Endpoint::Tls(host) = &self.endpoint else { return false };
+        host.name.split('.').nth(2) == Some("svc")
+    }
+
     /// Path before `/logs` and `/api`; empty, or begins with a slash and does not end with one.
     #[must_use]
     pub fn base(&self) -> &str {
@@ -219,6 +226,21 @@ mod tests {
             let url = parse(text).unwrap();
             assert_eq!((url.authority().as_str(), url.base()), (authority, base), "{text}");
             assert_eq!(parse(&url.to_string()), Ok(url), "{text}");
+        }
+    }
+
+    #[test]
+    fn services_of_kubernetes_are_told_by_their_names() {
+        for (text, is_in_cluster) in [
+            ("https://relay-log-service.relay-system.svc:8443", true),
+            ("https://relay-log-service.relay-system.svc.cluster.local", true),
+            ("https://logs.example", false),
+            ("https://svc.example.com", false),
+            ("https://10.0.0.1", false),
+            ("http://localhost:8080", false),
+            ("unix:/a.b.svc", false),
+        ] {
+            assert_eq!(parse(text).unwrap().is_in_cluster(), is_in_cluster, "{text}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Tenants in an API server, and what a job controller does for them.
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     sync::{
         Arc,
@@ -42,9 +43,9 @@ pub(super) struct Cluster {
     pub(super) kubeconfig: PathBuf,
 }
 
-/// Counts versions of objects that come to be.
+/// Counts versions of tenants that come to be, and claims and Jobs that come and go.
 pub(super) struct Changes {
-    before: usize,
+    before: HashSet<String>,
     tenants: Arc<AtomicUsize>,
 }
 
@@ -186,11 +187,12 @@ impl Cluster {
         Ok(Changes { before: self.made().await?, tenants })
     }
 
-    /// Claims and Jobs that the operator made.
-    async fn made(&self) -> Result<usize> {
+    /// Unique ids of the claims and Jobs that the operator made.
+    async fn made(&self) -> Result<HashSet<String>> {
         let claims = self.get(&format!("/api/v1/persistentvolumeclaims?{OURS}")).await?;
         let jobs = self.get(&format!("{JOBS}?{OURS}")).await?;
-        Ok(items(&claims).count() + items(&jobs).count())
+        let uid = |object: &Value| object["metadata"]["uid"].to_string();
+        Ok(items(&claims).chain(items(&jobs)).map(uid).collect())
     }
 
     async fn get(&self, path: &str) -> Result<Value> {
@@ -247,7 +249,8 @@ impl Changes {
             before = tenants();
             sleep(2 * PAUSE).await;
         }
-        Ok(tenants() + cluster.made().await? - self.before)
+        let after = cluster.made().await?;
+        Ok(tenants() + self.before.symmetric_difference(&after).count())
     }
 }
 

@@ -1,7 +1,9 @@
 //! What becomes of a pod.
 
 use std::{
+    io::Write as _,
     path::Path,
+    process::Stdio,
     time::{Duration, SystemTime},
 };
 
@@ -43,6 +45,29 @@ fn an_ordinary_pod_is_wrapped_its_log_is_followed_live_and_its_end_is_its_own() 
     assert_eq!(end(&tenant, "main"), ("7".into(), "Error".into()));
     let cluster_log = tenant.ask(&["logs", "main"]).expect("the cluster keeps a log too");
     assert_eq!(cluster_log, line_of(&tenant, "main"));
+}
+
+/// A runtime that sees the end of a container's output ends its stdin, and with it what is on its way.
+#[test]
+fn what_is_piped_into_a_pod_reaches_its_command() {
+    let relay = Relay::shared();
+    let tenant = relay.common_tenant();
+    let mut pod = script("fed", "cat");
+    pod["spec"]["containers"][0]["stdin"] = true.into();
+    pod["spec"]["containers"][0]["stdinOnce"] = true.into();
+    tenant.apply(&pod.to_string());
+    tenant.wait_for("condition=Ready", "pod/fed");
+    let mut attach = tenant.kubectl();
+    attach.args(["attach", "fed", "--stdin"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut attach = attach.spawn().expect("kubectl can be started");
+    // A few bytes may be faster than the end.
+    let lines = "piped\n".repeat(200_000);
+    let written = attach.stdin.take().expect("it is a pipe").write_all(lines.as_bytes());
+    let ended = attach.wait_with_output().expect("it can be waited for");
+    assert!(written.is_ok() && ended.stdout.is_empty(), "{written:?} {ended:?}");
+    assert_eq!(end(&tenant, "fed").0, "0");
+    let log = log_of(&relay, &tenant, "fed");
+    assert!(log == lines, "{} bytes", log.len());
 }
 
 #[test]

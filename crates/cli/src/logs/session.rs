@@ -186,10 +186,11 @@ impl<'a> Session<'a> {
     }
 
     fn no_log(&self) -> LogsError {
-        let Request { namespace, subject, selection, .. } = self.request;
+        let Request { namespace, subject, selection, runs, .. } = self.request;
+        let run = if *runs == Runs::BeforeLast { "an earlier run of " } else { "" };
         let container = selection.container.as_ref();
         let container = container.map(|name| format!("container {name} of ")).unwrap_or_default();
-        let what = format!("{container}{subject} in namespace {namespace}");
+        let what = format!("{run}{container}{subject} in namespace {namespace}");
         let (program, advice) = (self.client.program(), self.client.advice(namespace));
         match subject {
             Subject::Pod(_) => {

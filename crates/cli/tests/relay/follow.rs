@@ -163,10 +163,19 @@ fn a_refusal_ends_it_at_once_even_while_following() {
 
 #[test]
 fn a_pod_without_a_log_is_named() {
-    let peer = Peer::start(problem(404, "no"), vec![refused(404, "no such log")]);
-    let (status, _, stderr) = run(&mut logs(&peer, &["-n", "team", "web-0"]));
-    let expected = "relay: no log of pod web-0 in namespace team: `relay ls -n team` lists the pods that have one\n";
-    assert_eq!((status, stderr.as_str()), (Some(1), expected));
+    for (words, what) in [
+        (&["web-0"][..], "pod web-0"),
+        (&["web-0", "-c", "app"], "container app of pod web-0"),
+        // There may be a log, of the only run.
+        (&["web-0", "--previous"], "an earlier run of pod web-0"),
+    ] {
+        let peer = Peer::start(problem(404, "no"), vec![refused(404, "no such log")]);
+        let (status, _, stderr) = run(logs(&peer, &["-n", "team"]).args(words));
+        let expected = format!(
+            "relay: no log of {what} in namespace team: `relay ls -n team` lists the pods that have one\n"
+        );
+        assert_eq!((status, stderr), (Some(1), expected));
+    }
 }
 
 #[test]

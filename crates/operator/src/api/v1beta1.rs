@@ -149,6 +149,7 @@ pub struct VolumeClaimTemplate {
     /// 64Mi.
     #[x_kube(validation = Rule::new("has(self.accessModes) && self.accessModes == ['ReadOnlyMany']").message("accessModes must be exactly [ReadOnlyMany], because all pods of the tenant mount the tools and none may change them: write `accessModes: [ReadOnlyMany]`, or leave volumeClaimTemplate out"))]
     #[x_kube(validation = Rule::new("!has(self.volumeMode) || self.volumeMode == 'Filesystem'").message("the tools are files: leave volumeMode out, or write Filesystem"))]
+    #[x_kube(validation = Rule::new("!has(self.resources) || !has(self.resources.requests) || !('storage' in self.resources.requests) || type(self.resources.requests['storage']) == int || isQuantity(self.resources.requests['storage'])").message("resources.requests.storage must be a number and a unit, such as 64Mi"))]
     pub spec: PersistentVolumeClaimSpec,
 }
 

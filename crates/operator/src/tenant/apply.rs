@@ -29,11 +29,14 @@ use crate::{
     api::v1beta1::{ConditionKind, Tenant, TenantStatus},
     certificates::CA_CONFIG_MAP,
     leader::{Leadership, NotLeading},
+    lenient::Lenient,
     metrics::{Metrics, WriteLabel},
 };
 
-/// Objects that are read at once.
-const PAGE: u32 = 200;
+/// Pods of a namespace that are read at once: each may be nine megabytes of JSON.
+const PAGE: u32 = 2;
+/// Attachments that are read at once. The cluster itself writes them.
+const PAGE_OF_ATTACHMENTS: u32 = 200;
 
 /// Writes to the API server while this operator leads.
 #[derive(Clone)]
@@ -234,7 +237,7 @@ impl Writer {
         let api = self.within::<PersistentVolumeClaim>(namespace);
         let label = WriteLabel::of(&Step::CreateClaim);
         let claim = self.patch(label, "create the claim", api, object).await?;
-        self.index.wrote(|all| &mut all.claims, &claim, |it| Some(reduce::claim(it)));
+        self.index.wrote(|all| &mut all.claims, &claim, reduce::claim);
         Ok(())
     }
 
@@ -242,7 +245,7 @@ impl Writer {
         let api = self.within::<Job>(&wanted.tenant.namespace_name());
         let label = WriteLabel::of(&Step::Install);
         let job = self.patch(label, "create a Job", api, objects::job(wanted, task)).await?;
-        self.index.wrote(|all| &mut all.jobs, &job, |it| Some(reduce::job(it)));
+        self.index.wrote(|all| &mut all.jobs, &job, reduce::job);
         Ok(())
     }
 
@@ -387,15 +390,21 @@ impl Writer {
     async fn is_mounted(&self, namespace: &str, claim: &str) -> Result<bool, ApplyError> {
         let action = "list the pods of the namespace";
         let running = "status.phase!=Succeeded,status.phase!=Failed";
-        let page = ListParams::default().fields(running);
-        has_any(action, self.within::<Pod>(namespace), page, |pod| mounts(pod, claim)).await
+        let page = ListParams::default().fields(running).limit(PAGE);
+        // One that cannot be read may mount it.
+        has_any(action, self.within::<Lenient<Pod>>(namespace), page, |pod| {
+            pod.read().is_none_or(|pod| mounts(pod, claim))
+        })
+        .await
     }
 
     async fn is_attached(&self, volume: &str) -> Result<bool, ApplyError> {
         let action = "list the volumes that nodes have";
-        let all = self.all::<VolumeAttachment>();
-        has_any(action, all, ListParams::default(), |attachment| {
-            attachment.spec.source.persistent_volume_name.as_deref() == Some(volume)
+        let all = self.all::<Lenient<VolumeAttachment>>();
+        has_any(action, all, ListParams::default().limit(PAGE_OF_ATTACHMENTS), |attachment| {
+            attachment.read().is_none_or(|attachment| {
+                attachment.spec.source.persistent_volume_name.as_deref() == Some(volume)
+            })
         })
         .await
     }
@@ -416,13 +425,12 @@ impl Writer {
 async fn has_any<K>(
     action: &'static str,
     api: Api<K>,
-    page: ListParams,
+    mut page: ListParams,
     is_it: impl Fn(&K) -> bool,
 ) -> Result<bool, ApplyError>
 where
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
-    let mut page = page.limit(PAGE);
     loop {
         let found = api.list(&page).await;
         let found = found.map_err(|source| ApplyError::Kube { action, source })?;

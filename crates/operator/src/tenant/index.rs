@@ -16,6 +16,8 @@ use super::{
 
 /// Kinds of objects that are watched.
 const KINDS: usize = 12;
+/// Warnings that are kept of a namespace: whoever may create events there could fill the memory with them.
+const MAX_WARNINGS: usize = 64;
 
 /// What the cluster holds for all tenants.
 ///
@@ -48,7 +50,12 @@ pub(super) struct Mirrors {
 
 impl Default for Index {
     fn default() -> Self {
-        Self { mirrors: Mutex::default(), missing: watch::Sender::new(KINDS) }
+        let mirrors = Mirrors {
+            claim_warnings: Mirror::at_most(MAX_WARNINGS),
+            job_warnings: Mirror::at_most(MAX_WARNINGS),
+            ..Mirrors::default()
+        };
+        Self { mirrors: Mutex::new(mirrors), missing: watch::Sender::new(KINDS) }
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Mirror<Seen> {
     listed: Held<Seen>,
     /// Newest version that the watch has shown.
     latest: u64,
+    /// How many objects of a namespace are kept.
+    most: usize,
 }
 
 type Held<Seen> = HashMap<String, BTreeMap<String, Seen>>;
@@ -33,11 +35,17 @@ pub(super) enum Change {
 
 impl<Seen> Default for Mirror<Seen> {
     fn default() -> Self {
-        Self { held: Held::new(), listed: Held::new(), latest: 0 }
+        Self { held: Held::new(), listed: Held::new(), latest: 0, most: usize::MAX }
     }
 }
 
 impl<Seen: PartialEq> Mirror<Seen> {
+    /// Keeps so many objects of a namespace, and no others while these are there: for kinds of which anybody can make
+    /// any number, and of which only some matter.
+    pub(super) fn at_most(most: usize) -> Self {
+        Self { most, ..Self::default() }
+    }
+
     /// What is held of a namespace.
     pub(super) fn of(&self, namespace: &str) -> Option<&BTreeMap<String, Seen>> {
         self.held.get(namespace)
@@ -51,7 +59,7 @@ impl<Seen: PartialEq> Mirror<Seen> {
     ) {
         if version(object) > self.latest {
             let (namespace, name) = key(object);
-            put(&mut self.held, &namespace, name, reduce(object));
+            put(&mut self.held, self.most, (&namespace, name), reduce(object));
         }
     }
 
@@ -68,7 +76,7 @@ impl<Seen: PartialEq> Mirror<Seen> {
             Event::Init => self.listed = Held::new(),
             Event::InitApply(object) => {
                 let (namespace, name) = key(&object);
-                put(&mut self.listed, &namespace, name, reduce(&object));
+                put(&mut self.listed, self.most, (&namespace, name), reduce(&object));
             }
             Event::InitDone => {
                 self.held = mem::take(&mut self.listed);
@@ -76,13 +84,13 @@ impl<Seen: PartialEq> Mirror<Seen> {
             }
             Event::Apply(object) => {
                 let (namespace, name) = key(&object);
-                if put(&mut self.held, &namespace, name.clone(), reduce(&object)) {
+                if put(&mut self.held, self.most, (&namespace, name.clone()), reduce(&object)) {
                     return Change::Of(namespace, name);
                 }
             }
             Event::Delete(object) => {
                 let (namespace, name) = key(&object);
-                if put(&mut self.held, &namespace, name.clone(), None) {
+                if put(&mut self.held, self.most, (&namespace, name.clone()), None) {
                     return Change::Of(namespace, name);
                 }
             }
@@ -103,8 +111,8 @@ fn key<K: ResourceExt>(object: &K) -> (String, String) {
 /// Puts an object in its place, or takes it away; says whether that changed anything.
 fn put<Seen: PartialEq>(
     held: &mut Held<Seen>,
-    namespace: &str,
-    name: String,
+    most: usize,
+    (namespace, name): (&str, String),
     seen: Option<Seen>,
 ) -> bool {
     let Some(seen) = seen else {
@@ -116,7 +124,8 @@ fn put<Seen: PartialEq>(
         return removed;
     };
     let there = held.entry(namespace.to_owned()).or_default();
-    if there.get(&name) == Some(&seen) {
+    let is_full = there.len() >= most && !there.contains_key(&name);
+    if is_full || there.get(&name) == Some(&seen) {
         return false;
     }
     there.insert(name, seen);
@@ -160,6 +169,17 @@ mod tests {
         assert_eq!(take(&mut mirror, Event::Apply(object("b", ""))), change("b"));
         assert_eq!(take(&mut mirror, Event::Delete(object("b", "2"))), Change::Nothing);
         assert_eq!(mirror.of("here"), None);
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_kept_of_a_namespace() {
+        let mut mirror = Mirror::at_most(1);
+        let change = |name: &str| Change::Of("here".to_owned(), name.to_owned());
+        assert_eq!(take(&mut mirror, Event::Apply(object("a", "1"))), change("a"));
+        assert_eq!(take(&mut mirror, Event::Apply(object("b", "1"))), Change::Nothing);
+        assert_eq!(take(&mut mirror, Event::Apply(object("a", "2"))), change("a"));
+        assert_eq!(take(&mut mirror, Event::Delete(object("a", "2"))), change("a"));
+        assert_eq!(take(&mut mirror, Event::Apply(object("b", "2"))), change("b"));
     }
 
     #[test]

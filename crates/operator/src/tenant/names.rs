@@ -84,26 +84,40 @@ impl Generation {
     /// The claim that holds it.
     #[must_use]
     pub fn claim(&self) -> String {
-        format!("relay-tools-{}", self.0)
+        let [claim, _] = claims(&self.0);
+        claim
     }
 
     /// The claim that a Job writes, if the one that pods mount is a clone of it.
     #[must_use]
     pub fn source(&self) -> String {
-        format!("{SOURCE_PREFIX}{}", self.0)
+        let [_, source] = claims(&self.0);
+        source
     }
 
     /// The Job that fills the claim.
     #[must_use]
     pub fn install_job(&self) -> String {
-        format!("relay-install-{}", self.0)
+        let [install, _] = jobs(&self.0);
+        install
     }
 
     /// The Job that compares what it reads there with what was written.
     #[must_use]
     pub fn verify_job(&self) -> String {
-        format!("relay-verify-{}", self.0)
+        let [_, verify] = jobs(&self.0);
+        verify
     }
+}
+
+/// Names of the claims of a generation: that which pods mount, and that of which it may be a clone.
+pub(super) fn claims(generation: &str) -> [String; 2] {
+    ["relay-tools-", SOURCE_PREFIX].map(|prefix| format!("{prefix}{generation}"))
+}
+
+/// Names of the Jobs of a generation: that which fills its claim, and that which verifies it.
+pub(super) fn jobs(generation: &str) -> [String; 2] {
+    ["install", "verify"].map(|task| format!("relay-{task}-{generation}"))
 }
 
 /// Hash of a value's JSON, in hexadecimal digits. Fields of structs come in their own order.

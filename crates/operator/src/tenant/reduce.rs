@@ -36,6 +36,11 @@ const IMAGE_ERRORS: [&str; 6] = [
     "RegistryUnavailable",
 ];
 
+/// Longest text that is kept of what others wrote, in bytes: people see 600 characters of it.
+const MAX_TEXT: usize = 2400;
+/// Longest generation or uid that is kept. Anyone who may create pods and events writes what he likes there.
+const MAX_ID: usize = 63;
+
 /// What a warning is about, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Warning {
@@ -55,6 +60,17 @@ fn label<K: ResourceExt>(object: &K, name: &str) -> String {
     object.labels().get(name).cloned().unwrap_or_default()
 }
 
+fn shorten(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    // What was cut off would stay in memory.
+    text.shrink_to_fit();
+    text
+}
+
+fn is_short(text: &str) -> bool {
+    text.len() <= MAX_ID
+}
+
 pub(super) fn namespace<K: ResourceExt>(object: &K) -> seen::Namespace {
     seen::Namespace {
         uid: object.uid().unwrap_or_default(),
@@ -67,7 +83,7 @@ pub(super) fn namespace<K: ResourceExt>(object: &K) -> seen::Namespace {
 
 /// The generation of the tools that a running pod mounts.
 pub(super) fn mount(object: &PartialObjectMeta<Pod>) -> Option<String> {
-    object.annotations().get(INJECTED).cloned()
+    object.annotations().get(INJECTED).filter(|generation| is_short(generation)).cloned()
 }
 
 pub(super) fn authorities(object: &ConfigMap) -> Option<String> {
@@ -85,11 +101,17 @@ pub(super) fn pull_rights(object: &RoleBinding) -> Option<String> {
     (object.name_any() == names::PULL_RIGHTS).then_some(rights)
 }
 
-pub(super) fn claim(object: &PersistentVolumeClaim) -> seen::Claim {
+/// A claim of tools. Only its name says so for sure: people copy objects with all labels, and Relay deletes what
+/// it takes for its own.
+pub(super) fn claim(object: &PersistentVolumeClaim) -> Option<seen::Claim> {
+    let generation = label(object, GENERATION);
+    if !names::claims(&generation).contains(&object.name_any()) {
+        return None;
+    }
     let status = object.status.as_ref();
-    seen::Claim {
+    Some(seen::Claim {
         uid: object.uid().unwrap_or_default(),
-        generation: label(object, GENERATION),
+        generation,
         phase: match status.and_then(|status| status.phase.as_deref()) {
             Some("Bound") => Phase::Bound,
             Some("Lost") => Phase::Lost,
@@ -105,10 +127,15 @@ pub(super) fn claim(object: &PersistentVolumeClaim) -> seen::Claim {
         } else {
             Content::Open
         },
-    }
+    })
 }
 
-pub(super) fn job(object: &Job) -> seen::Job {
+/// A Job on a claim of tools, by its name as claims are.
+pub(super) fn job(object: &Job) -> Option<seen::Job> {
+    let generation = label(object, GENERATION);
+    if !names::jobs(&generation).contains(&object.name_any()) {
+        return None;
+    }
     let conditions = object.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut held = conditions.filter(|condition| condition.status == "True");
     let state = held.find_map(|condition| match condition.type_.as_str() {
@@ -120,16 +147,16 @@ pub(super) fn job(object: &Job) -> seen::Job {
         }
         _ => None,
     });
-    seen::Job {
+    Some(seen::Job {
         uid: object.uid().unwrap_or_default(),
-        generation: label(object, GENERATION),
+        generation,
         state: state.unwrap_or_default(),
         created: object.creation_timestamp(),
         life: life(object),
         warning: None,
         applied: object.annotations().get(APPLIED).cloned(),
         volumes: volumes(object),
-    }
+    })
 }
 
 /// An API server drops volumes of kinds that it does not know, without a word.
@@ -157,8 +184,9 @@ pub(super) fn job_pod(object: &Pod) -> Option<seen::JobPod> {
         image_error: image_error
             .map(|waiting| waiting.message.clone().or_else(|| waiting.reason.clone()))
             .next()
-            .flatten(),
-        unschedulable: unschedulable.find_map(|condition| condition.message.clone()),
+            .flatten()
+            .map(shorten),
+        unschedulable: unschedulable.find_map(|condition| condition.message.clone()).map(shorten),
         waits_since: waits_since(object),
         failure: failures.find_map(|ended| {
             let status = format!("exit status {}", ended.exit_code);
@@ -213,9 +241,6 @@ pub(super) fn warning(event: &Event) -> Option<Warning> {
         .or_else(|| event.last_timestamp.as_ref().map(|time| time.0))
         .or_else(|| event.event_time.as_ref().map(|time| time.0))
         .or_else(|| event.metadata.creation_timestamp.as_ref().map(|time| time.0));
-    is_ours.then(|| Warning {
-        uid: about.uid.clone().unwrap_or_default(),
-        text: event.message.clone().unwrap_or_default(),
-        at,
-    })
+    let uid = about.uid.clone().filter(|uid| is_ours && is_short(uid))?;
+    Some(Warning { uid, text: shorten(event.message.clone().unwrap_or_default()), at })
 }

@@ -11,14 +11,14 @@ use k8s_openapi::api::{
     storage::v1::StorageClass,
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource,
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
         watcher::{self, Config, watcher},
     },
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{
     index::{Index, Mirrors},
@@ -26,7 +26,13 @@ use super::{
     names::{FIELD_MANAGER, MANAGED_BY, PULL_RIGHTS, TENANT},
     reduce,
 };
-use crate::{certificates::CA_CONFIG_MAP, webhook::configuration};
+use crate::{certificates::CA_CONFIG_MAP, lenient::Lenient, webhook::configuration};
+
+/// Objects of a list that are in memory at once. Whoever may write in any namespace of the cluster can make them as large
+/// as the API server takes: metadata some megabytes of JSON, all of an object nine, and a list is in memory thrice.
+const PAGE_OF_METADATA: u32 = 8;
+/// The same for kinds of which all is read.
+const PAGE: u32 = 2;
 
 /// Whose plan may have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +68,7 @@ fn everyone(_: String, _: String) -> Trigger {
 
 /// Keeps the index for as long as it is polled.
 pub(super) async fn watch(client: Client, index: &Index, triggers: mpsc::Sender<Trigger>) {
-    let all = Watches { client, index, triggers };
+    let all = Watches { client, index, triggers, lists: Semaphore::new(1) };
     let watches = [
         Box::pin(all.namespaces()) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
         Box::pin(all.mounts()),
@@ -84,17 +90,23 @@ struct Watches<'run> {
     client: Client,
     index: &'run Index,
     triggers: mpsc::Sender<Trigger>,
+    /// One kind is listed at a time.
+    lists: Semaphore,
 }
 
-/// Objects that Relay made.
+/// Objects that Relay made, or that say so.
 fn ours() -> Config {
-    Config::default().labels(&format!("{MANAGED_BY}={FIELD_MANAGER}"))
+    Config::default().page_size(PAGE).labels(&format!("{MANAGED_BY}={FIELD_MANAGER}"))
+}
+
+fn of_metadata() -> Config {
+    Config::default().page_size(PAGE_OF_METADATA)
 }
 
 impl Watches<'_> {
     async fn namespaces(&self) {
-        let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
-        let events = watcher(api, Config::default().labels(TENANT));
+        let api = Api::<Lenient<PartialObjectMeta<Namespace>>>::all(self.client.clone());
+        let events = watcher(api, of_metadata().labels(TENANT));
         let kind = Kind {
             name: "namespaces",
             mirror: |all| &mut all.namespaces,
@@ -106,8 +118,9 @@ impl Watches<'_> {
 
     /// Pods that have ended hold no claim.
     async fn mounts(&self) {
-        let running = Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
-        let events = watcher(Api::<PartialObjectMeta<Pod>>::all(self.client.clone()), running);
+        let running = of_metadata().fields("status.phase!=Succeeded,status.phase!=Failed");
+        let events =
+            watcher(Api::<Lenient<PartialObjectMeta<Pod>>>::all(self.client.clone()), running);
         let kind = Kind {
             name: "running pods",
             mirror: |all| &mut all.mounts,
@@ -120,7 +133,7 @@ impl Watches<'_> {
     async fn authorities(&self) {
         // By name too: the operator has no right to read any other.
         let own = ours().fields(&format!("metadata.name={CA_CONFIG_MAP}"));
-        let events = watcher(Api::<ConfigMap>::all(self.client.clone()), own);
+        let events = watcher(Api::<Lenient<ConfigMap>>::all(self.client.clone()), own);
         let kind = Kind {
             name: "config maps",
             mirror: |all| &mut all.authorities,
@@ -132,7 +145,7 @@ impl Watches<'_> {
 
     async fn pull_rights(&self) {
         let own = ours().fields(&format!("metadata.name={PULL_RIGHTS}"));
-        let events = watcher(Api::<RoleBinding>::all(self.client.clone()), own);
+        let events = watcher(Api::<Lenient<RoleBinding>>::all(self.client.clone()), own);
         let kind = Kind {
             name: "role bindings",
             mirror: |all| &mut all.pull_rights,
@@ -143,29 +156,30 @@ impl Watches<'_> {
     }
 
     async fn claims(&self) {
-        let events = watcher(Api::<PersistentVolumeClaim>::all(self.client.clone()), ours());
+        let ours = ours().page_size(PAGE_OF_METADATA);
+        let events = watcher(Api::<Lenient<PersistentVolumeClaim>>::all(self.client.clone()), ours);
         let kind = Kind {
             name: "claims",
             mirror: |all| &mut all.claims,
-            reduce: |object| Some(reduce::claim(object)),
+            reduce: reduce::claim,
             concerns: its_namespace,
         };
         self.follow(events, kind).await;
     }
 
     async fn jobs(&self) {
-        let events = watcher(Api::<Job>::all(self.client.clone()), ours());
+        let events = watcher(Api::<Lenient<Job>>::all(self.client.clone()), ours());
         let kind = Kind {
             name: "jobs",
             mirror: |all| &mut all.jobs,
-            reduce: |object| Some(reduce::job(object)),
+            reduce: reduce::job,
             concerns: its_namespace,
         };
         self.follow(events, kind).await;
     }
 
     async fn pods(&self) {
-        let events = watcher(Api::<Pod>::all(self.client.clone()), ours());
+        let events = watcher(Api::<Lenient<Pod>>::all(self.client.clone()), ours());
         let kind = Kind {
             name: "pods of jobs",
             mirror: |all| &mut all.pods,
@@ -176,7 +190,7 @@ impl Watches<'_> {
     }
 
     async fn classes(&self) {
-        let api = Api::<PartialObjectMeta<StorageClass>>::all(self.client.clone());
+        let api = Api::<Lenient<PartialObjectMeta<StorageClass>>>::all(self.client.clone());
         let events = watcher(api, Config::default());
         let kind = Kind {
             name: "storage classes",
@@ -188,7 +202,7 @@ impl Watches<'_> {
     }
 
     async fn nodes(&self) {
-        let events = watcher(Api::<Node>::all(self.client.clone()), Config::default());
+        let events = watcher(Api::<Lenient<Node>>::all(self.client.clone()), Config::default());
         let kind = Kind {
             name: "nodes",
             mirror: |all| &mut all.nodes,
@@ -200,7 +214,8 @@ impl Watches<'_> {
 
     async fn webhooks(&self) {
         let own = Config::default().fields(&format!("metadata.name={}", configuration::NAME));
-        let events = watcher(Api::<MutatingWebhookConfiguration>::all(self.client.clone()), own);
+        let events =
+            watcher(Api::<Lenient<MutatingWebhookConfiguration>>::all(self.client.clone()), own);
         let kind = Kind {
             name: "webhook configurations",
             mirror: |all| &mut all.webhooks,
@@ -212,8 +227,8 @@ impl Watches<'_> {
 
     async fn claim_warnings(&self) {
         let failed = "involvedObject.kind=PersistentVolumeClaim,reason=ProvisioningFailed";
-        let events =
-            watcher(Api::<Event>::all(self.client.clone()), Config::default().fields(failed));
+        let only = Config::default().page_size(PAGE).fields(failed);
+        let events = watcher(Api::<Lenient<Event>>::all(self.client.clone()), only);
         let kind = Kind {
             name: "events of claims",
             mirror: |all| &mut all.claim_warnings,
@@ -225,8 +240,8 @@ impl Watches<'_> {
 
     async fn job_warnings(&self) {
         let failed = "involvedObject.kind=Job,reason=FailedCreate";
-        let events =
-            watcher(Api::<Event>::all(self.client.clone()), Config::default().fields(failed));
+        let only = Config::default().page_size(PAGE).fields(failed);
+        let events = watcher(Api::<Lenient<Event>>::all(self.client.clone()), only);
         let kind = Kind {
             name: "events of jobs",
             mirror: |all| &mut all.job_warnings,
@@ -236,14 +251,21 @@ impl Watches<'_> {
         self.follow(events, kind).await;
     }
 
-    async fn follow<K: ResourceExt, Seen: PartialEq + Debug>(
+    async fn follow<K: Resource, Seen: PartialEq + Debug>(
         &self,
-        events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+        events: impl Stream<Item = watcher::Result<watcher::Event<Lenient<K>>>>,
         kind: Kind<K, Seen>,
     ) {
         let mut events = pin!(events.default_backoff());
         let mut is_complete = false;
+        let mut turn = None;
         while let Some(event) = events.next().await {
+            // A list begins with its first word; nothing was asked for yet.
+            match event {
+                Ok(watcher::Event::Init) => turn = self.lists.acquire().await.ok(),
+                Ok(watcher::Event::InitDone) | Err(_) => drop(turn.take()),
+                Ok(_) => {}
+            }
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
@@ -253,7 +275,9 @@ impl Watches<'_> {
                     continue;
                 }
             };
-            let change = (kind.mirror)(&mut self.index.lock()).take(event, kind.reduce);
+            // What cannot be read is as if it were not there.
+            let reduce = |object: &Lenient<K>| object.read().and_then(kind.reduce);
+            let change = (kind.mirror)(&mut self.index.lock()).take(event, reduce);
             if change == Change::All && !is_complete {
                 is_complete = true;
                 self.index.complete_one();

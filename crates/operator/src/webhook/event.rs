@@ -1,5 +1,7 @@
 //! Tells people which pods run without Relay.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
@@ -15,6 +17,11 @@ pub(super) const QUEUE: usize = 256;
 
 /// Longest reason, in bytes: the API server refuses a note of more than a kilobyte.
 const MAX_WHY: usize = 900;
+
+/// Longest name, kind or uid. The pod was not checked yet: it may say megabytes.
+const MAX_NAME: usize = 253;
+/// Pause after an event. Anyone who reaches the webhook can make it write events, and each is remembered for minutes.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A pod that runs without Relay, wholly or in part.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,12 +44,15 @@ pub(crate) fn about(pod: &Value, namespace: &str) -> Option<ObjectReference> {
     let owners = pod.pointer("/metadata/ownerReferences").and_then(Value::as_array);
     let is_controller = |owner: &&Value| owner.get("controller") == Some(&Value::Bool(true));
     let owner = owners.and_then(|owners| owners.iter().find(is_controller));
-    let text = |value: &Value, field| value.get(field).and_then(Value::as_str).map(str::to_owned);
+    let text = |value: &Value, field| {
+        let text = value.get(field).and_then(Value::as_str)?;
+        (text.len() <= MAX_NAME).then(|| text.to_owned())
+    };
     let about = match owner {
         Some(owner) => ObjectReference {
             api_version: text(owner, "apiVersion"),
             kind: text(owner, "kind"),
-            name: text(owner, "name"),
+            name: Some(text(owner, "name")?),
             uid: text(owner, "uid"),
             ..ObjectReference::default()
         },
@@ -72,5 +82,6 @@ pub(super) async fn write(client: Client, mut skipped: mpsc::Receiver<Skipped>, 
             tracing::warn!(error = &error as &dyn std::error::Error, "failed to write an event");
             metrics.event_dropped();
         }
+        tokio::time::sleep(PAUSE).await;
     }
 }

@@ -1,143 +1,123 @@
 //! What one who connects may take: any pod of the cluster can reach the webhook.
 //!
 //! The API server opens a connection for each review that is under way (HTTP/1.1, so that many replicas share
-//! them), up to its own limit of some hundred requests at once. So an address has no limit of its own; but when
-//! all places are taken, whoever has most of them makes room for the others.
+//! them), up to its own limit of some hundred requests at once. So an address has no limit of its own: connections
+//! and memory are a [`Stock`] each.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
 };
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes, HttpBody, to_bytes},
     extract::{Extension, Request, State},
     http::{StatusCode, header::CONTENT_LENGTH},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
-use tokio_util::sync::CancellationToken;
+use hyper::body::{Frame, SizeHint};
+use tokio::time::timeout;
 
-use super::server::REVIEW_TIMEOUT;
+use super::{
+    server::REVIEW_TIMEOUT,
+    stock::{Guest, Stock, Taken},
+};
 
 /// Largest body: the API server takes objects of 3 MiB, and an update brings two.
 pub(super) const MAX_BODY: usize = 8 << 20;
 /// Bodies that are in memory at once, in KiB.
-const MAX_BODIES_KIB: usize = 32 << 10;
-/// Those from one address: the largest. Who says that much will come and sends nothing holds up only itself.
-const MAX_BODIES_OF_ONE_KIB: usize = (MAX_BODY >> 10) + 1;
+const MAX_BODIES_KIB: usize = 16 << 10;
 /// Reviews that are in memory at once, in KiB, as values. Those of ordinary pods need a hundred each.
-const MAX_VALUES_KIB: usize = 32 << 10;
+const MAX_VALUES_KIB: usize = 24 << 10;
+/// Bodies above that are reviewed one at a time: the patch of 2,048 containers takes 20 MiB while it is made.
+const LARGE: usize = 32 << 10;
+/// Answers that wait to be read, in KiB. Those to ordinary pods need four each.
+const MAX_ANSWERS_KIB: usize = 16 << 10;
+/// What a connection may hold beyond that of what it reads and writes.
+pub(super) const BUFFER: usize = 16 << 10;
 /// Connections at once: some 40 KiB each.
-const MAX_CONNECTIONS: usize = 1024;
-
-/// Counts connections.
-#[derive(Debug, Default)]
-pub(super) struct Connections(Mutex<Open>);
-
-/// Connections by address.
-#[derive(Debug, Default)]
-struct Open {
-    by_address: HashMap<IpAddr, Guest>,
-    /// Of all that ever were.
-    number: u64,
-}
-
-/// What one address has.
-#[derive(Debug)]
-struct Guest {
-    bodies: Share,
-    /// The oldest first.
-    connections: BTreeMap<u64, CancellationToken>,
-}
-
-/// Memory for the bodies of one address.
-#[derive(Clone, Debug)]
-pub(super) struct Share(Arc<Semaphore>);
-
-/// A connection that counts until it is dropped.
-#[derive(Debug)]
-pub(super) struct Counted {
-    all: Arc<Connections>,
-    from: IpAddr,
-    number: u64,
-    /// Cancelled when it has to make room.
-    pub(super) evicted: CancellationToken,
-    /// What its bodies may take.
-    pub(super) bodies: Share,
-}
-
-impl Connections {
-    /// `None` if there are too many, and nobody has more than this address.
-    pub(super) fn count(self: &Arc<Self>, from: IpAddr) -> Option<Counted> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.make_room(from)?;
-        open.number += 1;
-        let number = open.number;
-        let guest = open.by_address.entry(from).or_insert_with(|| Guest {
-            bodies: Share(Arc::new(Semaphore::new(MAX_BODIES_OF_ONE_KIB))),
-            connections: BTreeMap::new(),
-        });
-        let evicted = CancellationToken::new();
-        guest.connections.insert(number, evicted.clone());
-        let bodies = guest.bodies.clone();
-        Some(Counted { all: Arc::clone(self), from, number, evicted, bodies })
-    }
-}
-
-impl Open {
-    /// Ends the oldest connection of whoever has most, if all places are taken and that is not who comes.
-    fn make_room(&mut self, from: IpAddr) -> Option<()> {
-        let all: usize = self.by_address.values().map(|guest| guest.connections.len()).sum();
-        if all < MAX_CONNECTIONS {
-            return Some(());
-        }
-        let own = self.by_address.get(&from).map_or(0, |guest| guest.connections.len());
-        let greediest = self.by_address.values_mut().max_by_key(|guest| guest.connections.len())?;
-        if greediest.connections.len() <= own + 1 {
-            return None;
-        }
-        let (_, evicted) = greediest.connections.pop_first()?;
-        evicted.cancel();
-        Some(())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut open = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(guest) = open.by_address.get_mut(&self.from) {
-            guest.connections.remove(&self.number);
-            if guest.connections.is_empty() {
-                open.by_address.remove(&self.from);
-            }
-        }
-    }
-}
+pub(super) const MAX_CONNECTIONS: usize = 1024;
 
 /// Memory for reviews.
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
-    bodies: Arc<Semaphore>,
-    values: Arc<Semaphore>,
+    bodies: Arc<Stock>,
+    values: Arc<Stock>,
+    answers: Arc<Stock>,
+    large: Arc<Stock>,
+}
+
+/// Memory for one review.
+#[derive(Debug)]
+pub(super) struct Room {
+    _values: Taken,
+    _turn: Option<Taken>,
+}
+
+/// An answer that counts until all of it is sent.
+struct Answer {
+    text: Bytes,
+    _room: Taken,
 }
 
 impl Memory {
     pub(super) fn new() -> Self {
-        let semaphore = |kib| Arc::new(Semaphore::new(kib));
-        Self { bodies: semaphore(MAX_BODIES_KIB), values: semaphore(MAX_VALUES_KIB) }
+        Self {
+            bodies: Stock::new(MAX_BODIES_KIB),
+            values: Stock::new(MAX_VALUES_KIB),
+            answers: Stock::new(MAX_ANSWERS_KIB),
+            large: Stock::new(1),
+        }
     }
 
     /// Waits for room for what a body becomes when it is read; `None` if that is more than there ever is.
-    pub(super) async fn for_values(&self, body: &[u8]) -> Option<OwnedSemaphorePermit> {
-        let kib = values_bytes(body) / 1024 + 1;
-        let kib = u32::try_from(kib).ok().filter(|_| kib <= MAX_VALUES_KIB)?;
-        Arc::clone(&self.values).acquire_many_owned(kib).await.ok()
+    pub(super) async fn for_values(&self, guest: &Guest, body: &[u8]) -> Option<Room> {
+        let values = self.values.take(guest, kib(values_bytes(body))).await?;
+        let turn = if body.len() > LARGE { self.large.take(guest, 1).await } else { None };
+        Some(Room { _values: values, _turn: turn })
+    }
+
+    /// Counts an answer until whoever asked has read it.
+    pub(super) async fn count(&self, guest: &Guest, answer: Response) -> Response {
+        let (head, body) = answer.into_parts();
+        let Ok(text) = to_bytes(body, usize::MAX).await else {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        };
+        let Some(room) = self.answers.take(guest, kib(text.len())).await else {
+            return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+        };
+        Response::from_parts(head, Body::new(Answer { text, _room: room }))
+    }
+}
+
+fn kib(bytes: usize) -> usize {
+    bytes / 1024 + 1
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let end = self.text.len().min(BUFFER);
+        let part = self.text.split_to(end);
+        // A copy: what is still to be sent must not keep all of it in memory.
+        let frame = (end > 0).then(|| Ok(Frame::data(Bytes::copy_from_slice(&part))));
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.text.len() as u64)
     }
 }
 
@@ -156,7 +136,7 @@ fn values_bytes(body: &[u8]) -> usize {
 /// Lets a request in when there is memory for its body, and ends it in time.
 pub(super) async fn limit(
     State(memory): State<Memory>,
-    Extension(Share(own)): Extension<Share>,
+    Extension(guest): Extension<Guest>,
     request: Request<Body>,
     next: Next,
 ) -> Response {
@@ -166,13 +146,10 @@ pub(super) async fn limit(
     if length > MAX_BODY {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     }
-    let kib = u32::try_from(length / 1024 + 1).expect("at most the largest body");
     let answering = async {
-        // First its own, so that one address waits for itself before others wait for it.
-        let own_room = own.acquire_many(kib).await;
-        let room = memory.bodies.acquire_many(kib).await;
+        let room = memory.bodies.take(&guest, kib(length)).await;
         let response = next.run(request).await;
-        drop((room, own_room));
+        drop(room);
         response
     };
     let answered = timeout(REVIEW_TIMEOUT, answering).await;
@@ -181,35 +158,42 @@ pub(super) async fn limit(
 
 #[cfg(test)]
 mod tests {
-    use std::{net::IpAddr, sync::Arc};
+    use axum::response::IntoResponse;
+    use http_body_util::BodyExt;
+    use tokio_util::sync::CancellationToken;
 
-    use super::{Connections, MAX_CONNECTIONS, MAX_VALUES_KIB, Memory, values_bytes};
+    use super::{BUFFER, Guest, MAX_ANSWERS_KIB, MAX_VALUES_KIB, Memory, values_bytes};
 
-    #[test]
-    fn who_has_most_connections_makes_room_for_others() {
-        let connections = Arc::new(Connections::default());
-        let [greedy, other]: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
-        let held: Vec<_> = (0..MAX_CONNECTIONS).map_while(|_| connections.count(greedy)).collect();
-        assert_eq!(held.len(), MAX_CONNECTIONS, "one address may have all that nobody wants");
-        assert!(connections.count(greedy).is_none());
-        let came: Vec<_> = (0..MAX_CONNECTIONS).map_while(|_| connections.count(other)).collect();
-        assert_eq!(came.len(), MAX_CONNECTIONS / 2);
-        let evicted = held.iter().filter(|held| held.evicted.is_cancelled()).count();
-        assert_eq!(evicted, came.len());
-        assert!(held[0].evicted.is_cancelled(), "the oldest goes first");
-        assert!(came.iter().all(|came| !came.evicted.is_cancelled()));
-        drop(held);
-        assert!(connections.count(greedy).is_some(), "what ends is free again");
+    #[tokio::test]
+    async fn an_answer_counts_until_all_of_it_is_sent() {
+        let memory = Memory::new();
+        let guest = Guest { from: [10, 0, 0, 1].into(), evicted: CancellationToken::new() };
+        let text = "x".repeat(2 * BUFFER + 1);
+        let mut body = memory.count(&guest, text.clone().into_response()).await.into_body();
+        let mut sent = String::new();
+        while sent.len() < text.len() {
+            assert!(memory.answers.try_take(&guest, MAX_ANSWERS_KIB).is_none());
+            let part = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert!(part.len() <= BUFFER);
+            sent.push_str(str::from_utf8(&part).unwrap());
+        }
+        assert_eq!(sent, text);
+        assert!(body.frame().await.is_none());
+        drop(body);
+        assert!(memory.answers.try_take(&guest, MAX_ANSWERS_KIB).is_some());
     }
 
     #[tokio::test]
     async fn a_small_text_that_becomes_large_waits_for_memory_or_is_refused() {
         let memory = Memory::new();
+        let guest = Guest { from: [10, 0, 0, 1].into(), evicted: CancellationToken::new() };
         let bomb = "[{\"\":0},".repeat(100_000);
-        assert!(memory.for_values(bomb.as_bytes()).await.is_none());
+        assert!(memory.for_values(&guest, bomb.as_bytes()).await.is_none());
         let pod = r#"{"a":[1,2,{"b":"c"}]}"#;
-        let room = memory.for_values(pod.as_bytes()).await.unwrap();
-        assert_eq!(memory.values.available_permits(), MAX_VALUES_KIB - room.num_permits());
+        let room = memory.for_values(&guest, pod.as_bytes()).await.unwrap();
         assert!(values_bytes(pod.as_bytes()) > 2 * 700);
+        assert!(memory.values.try_take(&guest, MAX_VALUES_KIB).is_none());
+        drop(room);
+        assert!(memory.values.try_take(&guest, MAX_VALUES_KIB).is_some());
     }
 }

@@ -11,9 +11,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use hyper::server::conn::http1;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
 use rustls::{ServerConfig, crypto::ring};
@@ -27,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     PATH, Readiness,
     answer::Reviewer,
-    limits::{Connections, Counted, MAX_BODY, Memory, limit},
+    limits::{BUFFER, MAX_BODY, MAX_CONNECTIONS, Memory, limit},
+    stock::{Guest, Stock},
 };
 use crate::certificates::Serving;
 
@@ -38,10 +40,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the head of a request may take, and an idle HTTP/1.1 connection. The API server closes an idle one after
 /// 90 s: if both did at the same moment, a review that is just being sent would fail, and with it a pod.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(150);
-/// How often a silent HTTP/2 connection is asked whether it lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// Reviews at once on one connection of HTTP/2, for who sends all of them on one.
-const MAX_STREAMS: u32 = 256;
 /// How long reviews may take that run when the server closes.
 const GRACE: Duration = Duration::from_secs(5);
 /// Pause after a failure to accept, such as too many open files.
@@ -53,7 +51,8 @@ pub(super) fn tls(serving: Arc<Serving>) -> Result<TlsAcceptor, rustls::Error> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(serving);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // All that the API server speaks with webhooks. A connection of HTTP/2 can hold many answers that nobody reads.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config).into())
 }
 
@@ -84,13 +83,18 @@ pub(super) fn router(reviewer: Reviewer, readiness: Readiness) -> Router {
         .route("/readyz", get(ready))
 }
 
-async fn review(State((reviewer, memory)): State<(Reviewer, Memory)>, body: Bytes) -> Response {
-    let Some(room) = memory.for_values(&body).await else {
+async fn review(
+    State((reviewer, memory)): State<(Reviewer, Memory)>,
+    Extension(guest): Extension<Guest>,
+    body: Bytes,
+) -> Response {
+    let Some(room) = memory.for_values(&guest, &body).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
-    let response = reviewer.review(body).await;
+    let answer = reviewer.review(body).await;
+    let answer = memory.count(&guest, answer).await;
     drop(room);
-    response
+    answer
 }
 
 /// Serves until `closing`, then finishes what runs, for at most 5 s.
@@ -101,7 +105,7 @@ pub(super) async fn run(
     closing: CancellationToken,
 ) {
     let graceful = GracefulShutdown::new();
-    let connections = Arc::new(Connections::default());
+    let connections = Stock::new(MAX_CONNECTIONS);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -118,20 +122,21 @@ pub(super) async fn run(
                 continue;
             }
         };
-        let Some(counted) = connections.count(from.ip()) else {
+        let guest = Guest { from: from.ip(), evicted: CancellationToken::new() };
+        let Some(place) = connections.try_take(&guest, 1) else {
             tracing::debug!(%from, "too many connections");
             continue;
         };
         let (tls, router, watcher) = (tls.clone(), router.clone(), graceful.watcher());
         // Owned by `graceful`, which waits for it below.
         tokio::spawn(async move {
-            let router = router.layer(Extension(counted.bodies.clone()));
+            let router = router.layer(Extension(guest.clone()));
             let served = serve(stream, &tls, router, watcher);
-            let served = evictable(&counted, served).await;
+            let served = evictable(&guest, served).await;
             if let Err(error) = served {
                 tracing::debug!(error = &*error as &dyn std::error::Error, "a connection broke");
             }
-            drop(counted);
+            drop(place);
         });
     }
     drop(listener);
@@ -142,12 +147,12 @@ pub(super) async fn run(
 
 /// Serves until the connection ends, or has to make room for others.
 async fn evictable(
-    counted: &Counted,
+    guest: &Guest,
     served: impl Future<Output = Result<(), Broken>>,
 ) -> Result<(), Broken> {
     tokio::select! {
         served = served => served,
-        () = counted.evicted.cancelled() => Err("others need its place".into()),
+        () = guest.evicted.cancelled() => Err("others need its place".into()),
     }
 }
 
@@ -163,14 +168,9 @@ async fn serve(
     stream.set_nodelay(true)?;
     let stream =
         timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await.map_err(io::Error::from)??;
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        .max_concurrent_streams(MAX_STREAMS);
     let service = TowerToHyperService::new(router);
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    watcher.watch(connection).await
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    Ok(watcher.watch(connection).await?)
 }

@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::{
     api::v1beta1::{ConditionKind, InjectionMode, Tenant, ToolsDelivery, ToolsStatus},
     injection::{Source, Tools},
+    lenient::{Lenient, readable},
 };
 
 /// Label on a tenant's namespace: the tenant's name.
@@ -127,11 +128,12 @@ impl Tenants {
 
     /// Follows tenants for as long as it is polled.
     pub async fn follow(&self) {
-        let tenants = Api::<Tenant>::all(self.client.clone());
+        let tenants = Api::<Lenient<Tenant>>::all(self.client.clone());
         let mut events = pin!(watcher(tenants, watcher::Config::default()).default_backoff());
         loop {
             match events.try_next().await {
                 Ok(Some(event)) => {
+                    let Some(event) = readable(event) else { continue };
                     let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
                     if known.take(event) {
                         self.is_complete.send_replace(true);
@@ -161,6 +163,10 @@ impl Tenants {
         if known.is_some() {
             return Ok(known);
         }
+        // It becomes part of a path, and whoever sends reviews may write what he likes.
+        if !is_name(namespace) {
+            return Ok(None);
+        }
         let _turn = self.lookups.acquire().await;
         let namespaces = Api::<Namespace>::all(self.client.clone());
         let found = namespaces.get_metadata_opt(namespace).await?;
@@ -170,6 +176,12 @@ impl Tenants {
         let tenant = tenant.filter(|tenant| tenant.namespace_name() == namespace);
         Ok(tenant.as_ref().map(Wish::of))
     }
+}
+
+/// Whether a namespace can have this name.
+fn is_name(text: &str) -> bool {
+    let is_part = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    (1..=63).contains(&text.len()) && text.bytes().all(is_part)
 }
 
 impl Known {

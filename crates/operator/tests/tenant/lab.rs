@@ -44,7 +44,7 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A storage class that nobody provides: claims stay pending, and their pods are never placed.
-const CLASS: &str = "relay-test-nobody";
+pub(crate) const CLASS: &str = "relay-test-nobody";
 
 /// A cluster, and names in it that only this test uses.
 pub(crate) struct Lab {
@@ -345,6 +345,10 @@ impl Operator {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([format!("-{signal}"), pid]).status();
         assert!(sent.is_ok_and(|status| status.success()));
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sum of a counter over its labels.

@@ -3,6 +3,7 @@
 mod adversity;
 mod delivery;
 mod lab;
+mod malice;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod};
 use kube::{ResourceExt, api::DeleteParams};
@@ -39,6 +40,12 @@ async fn bad_tenants_are_refused_with_what_to_write_instead() {
             claim(json!({ "accessModes": ["ReadOnlyMany"], "volumeMode": "Block" })),
             "the tools are files",
         ),
+        (
+            claim(json!({
+                "accessModes": ["ReadOnlyMany"], "resources": { "requests": { "storage": "64MB" } },
+            })),
+            "a number and a unit, such as 64Mi",
+        ),
         (namespace(json!({ "name": "kube-system" })), "belong to the cluster"),
         (namespace(json!({ "name": "Capital" })), "namespaceTemplate.metadata.name"),
         (
@@ -69,7 +76,7 @@ async fn bad_tenants_are_refused_with_what_to_write_instead() {
     let full = json!({
         "namespaceTemplate": { "metadata": { "labels": { "a": "b" }, "annotations": { "c": "d" } } },
         "entrypointInjection": {
-            "volumeClaimTemplate": { "metadata": { "labels": { "e": "f" } }, "spec": { "accessModes": ["ReadOnlyMany"], "storageClassName": "nfs" } },
+            "volumeClaimTemplate": { "metadata": { "labels": { "e": "f" } }, "spec": { "accessModes": ["ReadOnlyMany"], "storageClassName": "nfs", "resources": { "requests": { "storage": "64Mi" } } } },
             "delivery": "PersistentVolumeClaim", "fill": "Direct",
         },
         "injection": { "mode": "enabled" }, "retention": { "days": 30 },

@@ -57,6 +57,8 @@ pub(crate) struct FakeApi {
     /// Questions for the namespace of which it never says anything: how many wait, and did at most.
     waiting: Arc<AtomicUsize>,
     pub(crate) waiting_at_most: AtomicUsize,
+    /// Requests for anything but the list of tenants, and events.
+    pub(crate) asked: AtomicUsize,
 }
 
 /// A question that waits.
@@ -96,11 +98,18 @@ impl FakeApi {
         timeout(PATIENCE, came).await.expect("an event comes")
     }
 
+    /// Whether an event is about an object of this name.
+    pub(crate) fn told(&self, name: &str) -> bool {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        events.iter().any(|event| event["regarding"]["name"] == name)
+    }
+
     async fn serve(self: Arc<Self>) -> SocketAddr {
         let router = Router::new()
             .route("/apis/relay.sh/v1beta1/tenants", get(tenants))
             .route("/apis/relay.sh/v1beta1/tenants/{name}", get(one_tenant))
             .route("/api/v1/namespaces/{name}", get(namespace))
+            .fallback(other)
             .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events", post(event))
             .with_state(self);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
@@ -132,7 +141,13 @@ async fn one_tenant(State(api): Api, Path(name): Path<String>) -> Response {
     found.map_or_else(not_found, |tenant| Json(tenant.clone()).into_response())
 }
 
+async fn other(State(api): Api) -> Response {
+    api.asked.fetch_add(1, Ordering::SeqCst);
+    not_found()
+}
+
 async fn namespace(State(api): Api, Path(name): Path<String>) -> Response {
+    api.asked.fetch_add(1, Ordering::SeqCst);
     if name == "broken" {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }

@@ -2,11 +2,12 @@
 
 mod lab;
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::{future::join_all, stream};
 use lab::{Lab, creation, issued, patch, pod, tenant, tenant_without_tools};
 use relay_operator::{certificates::Use, webhook::PATH};
+use relay_tests::measure::now;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -211,29 +212,74 @@ async fn pods_that_are_created_at_the_same_time_are_all_answered() {
     let client = lab.client();
     let review = creation("acme", &pod(&json!(["true"]))).to_string();
     // Each on a connection of its own, as the API server does it.
-    let answers = (0..150).map(|_| client.post(lab.url(PATH)).body(review.clone()).send());
+    let answers = (0..50).map(|_| client.post(lab.url(PATH)).body(review.clone()).send());
     for answer in join_all(answers).await {
         assert_eq!(answer.expect("an answer").status(), 200);
     }
 }
 
 #[tokio::test]
-async fn who_announces_much_and_sends_nothing_holds_up_nobody_else() {
+async fn who_announces_much_from_many_addresses_and_sends_nothing_holds_up_nobody_else() {
     let lab = Lab::start(vec![tenant("acme", "required")]).await;
-    let client = lab.client_from([127, 0, 0, 2]);
-    let liars = (0..16).map(|_| {
-        let nothing = reqwest::Body::wrap_stream(stream::pending::<std::io::Result<&[u8]>>());
-        let lie = client.post(lab.url(PATH)).header("content-length", 8 << 20).body(nothing);
-        tokio::spawn(lie.send())
+    let clients: Vec<_> = (2..12).map(|last| lab.client_from([127, 0, 0, last])).collect();
+    let url = lab.url(PATH);
+    let liars = clients.iter().flat_map(|client| vec![client.clone(); 4]);
+    let liars = liars.map(|client| {
+        let url = url.clone();
+        tokio::spawn(async move {
+            // Each lie is believed for four seconds.
+            loop {
+                let nothing =
+                    reqwest::Body::wrap_stream(stream::pending::<std::io::Result<&[u8]>>());
+                // Sixteen of them are all the memory that there is for bodies.
+                let lie = client.post(&url).header("content-length", (1 << 20) - 1).body(nothing);
+                drop(lie.send().await);
+            }
+        })
     });
     let liars: Vec<_> = liars.collect();
-    // They are on their way, and stay for four seconds each.
     for _ in 0..20 {
         let answer = lab.review(&creation("acme", &pod(&json!(["true"])))).await;
         assert!(patch(&answer).is_some());
     }
-    assert!(liars.iter().any(|liar| !liar.is_finished()));
     liars.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_review_cannot_make_the_operator_ask_for_anything_but_a_namespace() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    for namespace in ["silent?a", "x/../silent", "Silent", "", "silent/pods", &"x".repeat(64)] {
+        let answer = lab.review(&creation(namespace, &pod(&json!(["true"])))).await;
+        assert_eq!(answer["response"], json!({ "uid": "8a1c", "allowed": true }), "{namespace}");
+    }
+    assert_eq!(lab.api.asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_tenant_that_cannot_be_read_costs_no_other_its_webhook() {
+    let mut odd = tenant("odd", "required");
+    // The API server takes it, and no client's type holds it.
+    odd["metadata"]["managedFields"] = json!([{ "time": "9999-12-31T23:59:59Z" }]);
+    let lab = Lab::start(vec![odd, tenant("acme", "required")]).await;
+    let answer = lab.review(&creation("acme", &pod(&json!(["true"])))).await;
+    assert!(patch(&answer).is_some());
+}
+
+#[tokio::test]
+async fn events_are_few_and_of_names_that_objects_can_have() {
+    let lab = Lab::start(vec![tenant_without_tools("acme", "enabled")]).await;
+    let begun = now();
+    let names = ["x".repeat(1000)].into_iter().chain((0..20).map(|at| format!("p{at}")));
+    for name in names {
+        let mut owned = pod(&json!(["true"]));
+        owned["metadata"]["ownerReferences"] = json!([
+            { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": "2", "controller": true },
+        ]);
+        lab.review(&creation("acme", &owned)).await;
+    }
+    lab.wait_until("the last is told of", || lab.api.told("p19")).await;
+    assert!(begun.elapsed() > Duration::from_millis(1500), "a flood: {:?}", begun.elapsed());
+    assert_eq!(lab.api.event().await["regarding"]["name"], "p0");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ pub(super) struct Run {
 
 /// The pod has several containers, and the request names none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the pod has several containers: add container= with one of {0}")]
+#[error("the pod has several containers: add container= (relay logs -c) with one of {0}")]
 pub(super) struct Ambiguous(String);
 
 /// The container that the request is about; `None` while there is none.

@@ -21,8 +21,8 @@ pub(super) const CLASS_FIELD: &str =
 /// Time that a new namespace has until everything is there that a pod needs.
 const SETTLING: Duration = Duration::from_secs(10);
 /// What the scheduler says of a pod whose claim has no volume yet.
-const WAITS_FOR_CLAIM: [&str; 2] =
-    ["unbound immediate PersistentVolumeClaims", "persistentvolumeclaim"];
+const WAITS_FOR_CLAIM: [&str; 3] =
+    ["unbound immediate PersistentVolumeClaims", "persistentvolumeclaim", "binding volumes"];
 
 /// What is known.
 #[derive(Clone, Copy)]
