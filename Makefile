@@ -65,6 +65,8 @@ check: ## Format, lints, docs, licences, layers and house rules
 	@scripts/install check
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@# What runs only where somebody asks for it is none of all targets.
+	$(CARGO) clippy -p relay-tests --test cluster --locked -- -D warnings
 	@# Private items are documented too, so links to them lead somewhere.
 	RUSTDOCFLAGS='-Dwarnings -Arustdoc::private_intra_doc_links' $(CARGO) doc --workspace --no-deps --document-private-items --locked --quiet
 	@scripts/check

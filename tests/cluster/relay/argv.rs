@@ -109,10 +109,8 @@ impl Case {
                 }
                 Some(argv) => {
                     assert_eq!(state["terminated"]["exitCode"], 0, "{told}");
-                    let lines: String = argv
-                        .iter()
-                        .map(|word| format!("{}\n", word.as_str().expect("text")))
-                        .collect();
+                    let words = argv.iter().map(|word| word.as_str().expect("text"));
+                    let lines: String = words.flat_map(|word| [word, "\n"]).collect();
                     let log = namespace.ask(&["logs", pod, "--container", &name]);
                     assert_eq!(log.expect("its log"), lines, "{told}");
                 }
