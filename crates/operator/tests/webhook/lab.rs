@@ -12,7 +12,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -57,7 +57,7 @@ pub(crate) struct FakeApi {
     /// Questions for the namespace of which it never says anything: how many wait, and did at most.
     waiting: Arc<AtomicUsize>,
     pub(crate) waiting_at_most: AtomicUsize,
-    /// Requests for anything but the list of tenants, and events.
+    /// Requests for anything but lists of tenants and nodes, and events.
     pub(crate) asked: AtomicUsize,
 }
 
@@ -141,8 +141,11 @@ async fn one_tenant(State(api): Api, Path(name): Path<String>) -> Response {
     found.map_or_else(not_found, |tenant| Json(tenant.clone()).into_response())
 }
 
-async fn other(State(api): Api) -> Response {
-    api.asked.fetch_add(1, Ordering::SeqCst);
+async fn other(State(api): Api, uri: Uri) -> Response {
+    // Nodes are listed whatever reviews say.
+    if uri.path() != "/api/v1/nodes" {
+        api.asked.fetch_add(1, Ordering::SeqCst);
+    }
     not_found()
 }
 
