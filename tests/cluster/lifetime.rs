@@ -1,7 +1,8 @@
 //! What is left of a node: nothing.
 
 use std::{
-    fs,
+    fs::{self, File},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -17,29 +18,30 @@ use relay_tests::{
 /// Longest time for what a test waits for, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// The namespaces of a node and all else that it has from the machine.
+/// What a node has from the machine. Each of its processes is in its namespace of processes or in
+/// one below, which ends with it.
 struct Traces {
     folder: Folder,
-    namespaces: Vec<PathBuf>,
+    /// Held: the kernel gives the number of a namespace that is gone to the next one, of a pod of
+    /// another node.
+    namespace: File,
     link: String,
 }
 
 impl Traces {
     fn of(folder: &Folder) -> Self {
         let process = init(folder).expect("the node runs");
-        let namespace = |kind| fs::read_link(format!("/proc/{process}/ns/{kind}"));
-        let namespaces = ["pid", "net", "mnt"].map(|kind| namespace(kind).expect("it is there"));
+        let namespace = File::open(format!("/proc/{process}/ns/pid")).expect("it is there");
         let link = format!("/sys/class/net/relay{}", folder.read("uplink"));
         assert!(Path::new(&link).exists(), "the machine has a link to the node");
-        Self { folder: folder.clone(), namespaces: namespaces.into(), link }
+        Self { folder: folder.clone(), namespace, link }
     }
 
     fn processes(&self) -> Vec<String> {
+        let ours = self.namespace.metadata().expect("it is open").ino();
         let processes = fs::read_dir("/proc").expect("it is mounted").flatten();
         let is_of_node = |process: &Path| {
-            let namespace = |kind| fs::read_link(process.join("ns").join(kind)).ok();
-            let found = ["pid", "net", "mnt"].map(namespace);
-            found.iter().flatten().any(|namespace| self.namespaces.contains(namespace))
+            fs::metadata(process.join("ns/pid")).is_ok_and(|namespace| namespace.ino() == ours)
         };
         let processes = processes.map(|entry| entry.path()).filter(|path| is_of_node(path));
         processes.map(|path| path.display().to_string()).collect()

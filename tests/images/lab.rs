@@ -1,14 +1,14 @@
 //! Where images are, and a copy of what they are made of and with.
 
 use std::{
-    env, fs,
+    fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::LazyLock,
 };
 
-use relay_tests::program::workspace;
+use relay_tests::program::{self, built, workspace};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -17,15 +17,9 @@ use crate::archive::{Image, OfPlatform};
 /// The images, without the `relay-` in front.
 pub(crate) const IMAGES: [&str; 4] = ["log-service", "operator", "cli", "tools"];
 
-/// Where the programs are that images are made of: debug builds are not static.
-#[expect(clippy::disallowed_methods, reason = "the folder that the harness takes them from too")]
-pub(crate) fn bin() -> PathBuf {
-    env::var_os("RELAY_BIN_DIR").map_or_else(|| workspace().join("bin"), PathBuf::from)
-}
-
-/// The same for a platform.
+/// Where the programs for a platform are that images are made of: debug builds are not static.
 pub(crate) fn programs(platform: &str) -> PathBuf {
-    if platform == HERE { bin() } else { bin().join(platform) }
+    if platform == HERE { built() } else { built().join(platform) }
 }
 
 /// An image as `make images` left it: its descriptor, and what it is for each platform. Each is read once.
@@ -44,7 +38,7 @@ pub(crate) fn image(name: &str) -> &'static (Value, Vec<OfPlatform>) {
 
 /// Its archive.
 pub(crate) fn archive(name: &str) -> PathBuf {
-    bin().join(format!("images/relay-{name}.tar"))
+    built().join(format!("images/relay-{name}.tar"))
 }
 
 /// The platform of this machine.
@@ -69,7 +63,7 @@ impl Copied {
     pub(crate) fn with_programs() -> Self {
         let copied = Self::with_files();
         for name in BUILT {
-            fs::write(copied.path().join("bin").join(name), fs::read(bin().join(name)).unwrap())
+            fs::write(copied.path().join("bin").join(name), fs::read(built().join(name)).unwrap())
                 .unwrap();
         }
         copied
@@ -78,12 +72,15 @@ impl Copied {
     /// With small files in place of the programs.
     pub(crate) fn with_files() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let scripts = ["scripts/images", "scripts/push-images"];
-        for name in ["Cargo.toml", "Dockerfile", "Dockerfile.tools"].into_iter().chain(scripts) {
-            fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
+        for name in ["Cargo.toml", "Dockerfile", "Dockerfile.tools"] {
             fs::copy(workspace().join(name), folder.path().join(name)).unwrap();
         }
-        fs::create_dir(folder.path().join("bin")).unwrap();
+        for name in ["scripts", "bin"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        for name in ["scripts/images", "scripts/push-images"] {
+            program::copy(&workspace().join(name), &folder.path().join(name));
+        }
         for name in BUILT {
             let path = folder.path().join("bin").join(name);
             fs::write(&path, name).unwrap();

@@ -125,7 +125,7 @@ impl ControlPlane {
         plane.run(&format!(
             "kube-apiserver --etcd-servers=http://127.0.0.1:{store} --bind-address=127.0.0.1 --secure-port={port}
              --advertise-address=192.0.2.1 --endpoint-reconciler-type=none --authorization-mode=RBAC --cert-dir=@
-             --tls-cert-file=@/server.crt --tls-private-key-file=@/server.key --token-auth-file=@/tokens --client-ca-file=@/ca.crt
+             --tls-cert-file=@/server.crt --tls-private-key-file=@/server.key --token-auth-file=@/tokens
              --service-account-key-file=@/accounts.pub --service-account-signing-key-file=@/accounts.key
              --service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range=10.97.0.0/16
              --client-ca-file=@/ca.crt {accounts}"

@@ -36,6 +36,13 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Where `make images` leaves programs and images: `RELAY_BIN_DIR`, otherwise `bin`.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
+pub fn built() -> PathBuf {
+    env::var_os("RELAY_BIN_DIR").map_or_else(|| workspace().join("bin"), PathBuf::from)
+}
+
 /// Path of a tool that `scripts/install` puts into the folder for tools.
 ///
 /// # Panics

@@ -50,10 +50,3 @@ pub fn path_with(folder: &Path) -> OsString {
     let folders = [folder.to_owned()].into_iter().chain(env::split_paths(&path));
     env::join_paths(folders).expect("no colon in the folder's name")
 }
-
-/// Where `make images` leaves programs and images: `RELAY_BIN_DIR`, otherwise `bin`.
-#[must_use]
-#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
-pub fn built() -> PathBuf {
-    env::var_os("RELAY_BIN_DIR").map_or_else(|| workspace().join("bin"), PathBuf::from)
-}

@@ -20,7 +20,10 @@ use super::{
     namespace::{Namespace, PATIENCE},
     process::output,
 };
-use crate::{program::workspace, wait::eventually};
+use crate::{
+    program::{built, workspace},
+    wait::eventually,
+};
 
 /// Where Relay is installed.
 pub const NAMESPACE: &str = "relay-system";
@@ -172,7 +175,7 @@ impl Relay {
     #[must_use]
     pub fn kubectl_relay(&self, words: &[&str]) -> Command {
         let mut command = self.cluster.kubectl();
-        command.env("PATH", config::path_with(&config::built()));
+        command.env("PATH", config::path_with(&built()));
         for variable in ["RELAY_LOG_URL", "RELAY_TOKEN_FILE", "RELAY_CA_FILE", "RELAY_NAMESPACE"] {
             command.env_remove(variable);
         }
@@ -266,7 +269,7 @@ impl Drop for Alone {
 
 /// Where `make images` leaves an image.
 fn archive(name: &str) -> PathBuf {
-    let path = config::built().join("images").join(format!("{name}.tar"));
+    let path = built().join("images").join(format!("{name}.tar"));
     assert!(path.is_file(), "{} is missing: run `make images`", path.display());
     path
 }

@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::LazyLock,
     thread,
     time::{Duration, SystemTime},
 };
@@ -43,9 +44,14 @@ pub enum Lifetime {
     OfThisProcess,
 }
 
-/// Why no node can run here, in one line.
+/// Why no node can run here, in one line. It is tried once.
 #[must_use]
-pub fn obstacle() -> Option<String> {
+pub fn obstacle() -> Option<&'static str> {
+    static FOUND: LazyLock<Option<String>> = LazyLock::new(find_obstacle);
+    FOUND.as_deref()
+}
+
+fn find_obstacle() -> Option<String> {
     if !cfg!(target_os = "linux") {
         return Some("a node needs Linux".to_owned());
     }
