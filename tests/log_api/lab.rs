@@ -1,6 +1,11 @@
 //! A service on a store, and clients of it that see every status and header.
 
-use std::{fs, io::Read, sync::OnceLock, time::Duration};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use relay_tests::{
     service::{Service, files},
@@ -89,6 +94,24 @@ pub(crate) fn take(answer: &mut Response, bytes: usize) -> Vec<u8> {
     let mut taken = vec![0; bytes];
     answer.read_exact(&mut taken).unwrap();
     taken
+}
+
+/// Reads at most `count` server-sent events: their ids and their data.
+pub(crate) fn events(answer: Response, count: usize) -> Vec<(String, String)> {
+    let mut events = Vec::new();
+    let mut id = String::new();
+    for line in BufReader::new(answer).lines() {
+        let line = line.unwrap();
+        if let Some(value) = line.strip_prefix("id: ") {
+            value.clone_into(&mut id);
+        } else if let Some(data) = line.strip_prefix("data: ") {
+            events.push((id.clone(), data.to_owned()));
+        }
+        if events.len() == count {
+            break;
+        }
+    }
+    events
 }
 
 impl Answer {

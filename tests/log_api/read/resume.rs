@@ -2,36 +2,26 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails by a panic")]
 
-use std::io::{BufRead, BufReader};
-
 use relay_tests::{on_every_store, store::Store};
 
-use crate::lab::{Lab, status};
+use crate::lab::{Lab, events, status};
 
 on_every_store! {
     whoever_comes_back_after_any_event_loses_and_repeats_nothing,
     a_follower_that_comes_back_gets_what_was_written_meanwhile,
 }
 
-/// Reads at most `count` events: their ids and their data.
-fn events(lab: &Lab<'_>, query: &str, last: Option<&str>, count: usize) -> Vec<(String, String)> {
+/// Reads at most `count` events after one: their ids and their data.
+fn events_after(
+    lab: &Lab<'_>,
+    query: &str,
+    last: Option<&str>,
+    count: usize,
+) -> Vec<(String, String)> {
     let headers: Vec<(&str, &str)> = last.map(|id| ("last-event-id", id)).into_iter().collect();
     let answer = lab.get("p", &format!("format=sse&{query}"), &headers);
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
-    let mut events = Vec::new();
-    let mut id = String::new();
-    for line in BufReader::new(answer).lines() {
-        let line = line.unwrap();
-        if let Some(value) = line.strip_prefix("id: ") {
-            value.clone_into(&mut id);
-        } else if let Some(data) = line.strip_prefix("data: ") {
-            events.push((id.clone(), data.to_owned()));
-        }
-        if events.len() == count {
-            break;
-        }
-    }
-    events
+    events(answer, count)
 }
 
 fn whoever_comes_back_after_any_event_loses_and_repeats_nothing(store: &Store) {
@@ -44,11 +34,11 @@ fn whoever_comes_back_after_any_event_loses_and_repeats_nothing(store: &Store) {
     stdout.write_timed(b"6", "9=6000");
     stdout.finish();
     stderr.finish();
-    let whole = events(&lab, "", None, usize::MAX);
+    let whole = events_after(&lab, "", None, usize::MAX);
     assert_eq!(whole.len(), 6 + 1 + 2, "lines, a marker and two ends");
     for read in 1..whole.len() {
         for query in ["", "follow=true", "tail=1"] {
-            let rest = events(&lab, query, Some(&whole[read - 1].0), usize::MAX);
+            let rest = events_after(&lab, query, Some(&whole[read - 1].0), usize::MAX);
             let data = |events: &[(String, String)]| -> Vec<String> {
                 events.iter().map(|event| event.1.clone()).collect()
             };
@@ -66,11 +56,11 @@ fn a_follower_that_comes_back_gets_what_was_written_meanwhile(store: &Store) {
     let lab = Lab::on(store);
     let mut writer = lab.writer("p", "a", "stdout");
     writer.write(b"one\ntwo\n");
-    let seen = events(&lab, "follow=true", None, 2);
+    let seen = events_after(&lab, "follow=true", None, 2);
     writer.write(b"three\n");
     let mut other = lab.writer("p", "a", "stderr");
     other.write(b"new\n");
-    let more = events(&lab, "follow=true", Some(&seen[1].0), 2);
+    let more = events_after(&lab, "follow=true", Some(&seen[1].0), 2);
     let mut texts: Vec<&str> = more.iter().map(|event| event.1.as_str()).collect();
     texts.sort_unstable_by_key(|text| text.contains("three"));
     assert!(texts[0].contains(r#""text":"new\n""#), "{texts:?}");

@@ -1,14 +1,14 @@
 //! Which namespace is meant, and who may read there.
 
-use std::{fs, process::Command, time::Duration};
-
-use relay_tests::{on_every_store, program::program, service::Service, store::Store};
-use reqwest::blocking::{Client, Response};
+use relay_tests::{on_every_store, service::Service, store::Store};
+use reqwest::blocking::Response;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::{TRIGGER, body, get, text, trigger};
-use crate::lab::{Lab, Writer, status};
+use crate::{
+    guarded::Guarded,
+    lab::{Lab, Writer, client, send, status},
+};
 
 on_every_store! {
     a_name_that_two_namespaces_have_is_chosen_by_the_parameter,
@@ -58,60 +58,28 @@ fn a_name_that_very_many_namespaces_have_must_come_with_one() {
 }
 
 /// A service that asks for tokens, with the same workflow in two namespaces.
-struct Guarded {
-    service: Service,
-    keys: TempDir,
-    client: Client,
+fn guarded() -> Guarded {
+    let guarded = Guarded::start();
+    for namespace in ["team-a", "team-b"] {
+        let token = guarded.token(&["--write", "-n", namespace, "--pod", "p"]);
+        // What the body says of namespace and pod does not count, what it says of workflows does.
+        let mut named = body("forged", &trigger());
+        named["namespace"] = json!("team-a");
+        let created = guarded.create(&token, &named).json();
+        let url = format!("{}/logs/{}/data", guarded.url(), created["id"].as_str().unwrap());
+        let append = client().post(url).header("relay-flush", "now");
+        assert_eq!(send(append.body(format!("of {namespace}\n"))).status, 202);
+    }
+    guarded
 }
 
-impl Guarded {
-    fn new() -> Self {
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let keys = tempfile::tempdir().unwrap();
-        fs::write(keys.path().join("1.key"), [1; 32]).unwrap();
-        let folder = keys.path().to_str().unwrap();
-        let service = Service::with(&["--store", "memory:", "--auth", "hmac", "--key-dir", folder]);
-        let client = Client::builder().timeout(Duration::from_mins(1)).build().unwrap();
-        let guarded = Self { service, keys, client };
-        for namespace in ["team-a", "team-b"] {
-            let token = guarded.token(&["--write", "-n", namespace, "--pod", "p"]);
-            // What the body says of namespace and pod does not count, what it says of workflows does.
-            let mut named = body("forged", &trigger());
-            named["namespace"] = json!("team-a");
-            let request = guarded.client.post(format!("{}/logs", guarded.service.url()));
-            let request = request.header("content-type", "application/json").bearer_auth(token);
-            let answer = request.body(named.to_string()).send().unwrap();
-            let created: Value = serde_json::from_str(&answer.text().unwrap()).unwrap();
-            let id = created["id"].as_str().unwrap();
-            let url = format!("{}/logs/{id}/data", guarded.service.url());
-            let append = guarded.client.post(url).header("relay-flush", "now");
-            let line = format!("of {namespace}\n");
-            assert_eq!(append.body(line).send().unwrap().status(), 202);
-        }
-        guarded
-    }
-
-    fn token(&self, flags: &[&str]) -> String {
-        let mut command = Command::new(program("relay"));
-        command.args(["token", "mint", "--key-dir"]).arg(self.keys.path()).args(flags);
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    fn get(&self, token: Option<&str>, path: &str) -> Response {
-        let request = self.client.get(format!("{}/api/workflows/{path}", self.service.url()));
-        let request = match token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        };
-        request.send().unwrap()
-    }
+fn ask(guarded: &Guarded, token: Option<&str>, query: &str) -> Response {
+    guarded.get(token, &format!("workflows/{query}"))
 }
 
 #[test]
 fn whole_workflows_need_the_right_to_all_pods_and_everything_else_is_as_if_it_were_not_there() {
-    let guarded = Guarded::new();
+    let guarded = guarded();
     let queries = [
         "deploy/triggers/push/logs",
         "deploy/triggers/push/logs?namespace=team-a",
@@ -128,22 +96,22 @@ fn whole_workflows_need_the_right_to_all_pods_and_everything_else_is_as_if_it_we
         (&["--write", "-n", "team-a", "--pod", "p"], [404; 7]),
     ] {
         let token = guarded.token(flags);
-        let statuses = queries.map(|query| guarded.get(Some(&token), query).status().as_u16());
+        let statuses = queries.map(|query| ask(&guarded, Some(&token), query).status().as_u16());
         assert_eq!(statuses, expected, "{flags:?}");
     }
     for query in queries {
-        assert_eq!(guarded.get(None, query).status(), 401, "{query}");
+        assert_eq!(ask(&guarded, None, query).status(), 401, "{query}");
     }
 }
 
 #[test]
 fn of_a_name_that_several_namespaces_have_only_the_readable_ones_count() {
-    let guarded = Guarded::new();
+    let guarded = guarded();
     for namespace in ["team-a", "team-b"] {
         let token = guarded.token(&["--read", "-n", namespace]);
-        let text = guarded.get(Some(&token), "deploy/triggers/push/logs").text().unwrap();
+        let text = ask(&guarded, Some(&token), "deploy/triggers/push/logs").text().unwrap();
         assert_eq!(text, format!("of {namespace}\n"));
-        let state = guarded.get(Some(&token), "deploy/triggers/push").text().unwrap();
+        let state = ask(&guarded, Some(&token), "deploy/triggers/push").text().unwrap();
         let state: Value = serde_json::from_str(&state).unwrap();
         assert_eq!(state["streams"][0]["pod"], "p", "the token says the pod, not the body");
     }

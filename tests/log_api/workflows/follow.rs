@@ -1,17 +1,16 @@
 //! Following the parts of a workflow.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::Read,
     thread,
     time::{Duration, SystemTime},
 };
 
 use relay_tests::{on_every_store, on_shared_stores, store::Store};
-use reqwest::blocking::Response;
 use serde_json::{Value, json};
 
 use super::{STEP, TRIGGER, body, get, part, step, trigger};
-use crate::lab::{Lab, Writer, take};
+use crate::lab::{Lab, Writer, events, take};
 
 on_every_store! {
     pods_that_come_later_join_a_running_follow,
@@ -142,24 +141,6 @@ fn the_last_lines_are_followed_by_what_comes_from_any_pod(store: &Store) {
         new.write(b"new\n");
         assert_eq!(take(&mut answer, 4), b"new\n");
     }
-}
-
-/// Reads at most `count` events: their ids and their data.
-fn events(answer: Response, count: usize) -> Vec<(String, String)> {
-    let mut events = Vec::new();
-    let mut id = String::new();
-    for line in BufReader::new(answer).lines() {
-        let line = line.unwrap();
-        if let Some(value) = line.strip_prefix("id: ") {
-            value.clone_into(&mut id);
-        } else if let Some(data) = line.strip_prefix("data: ") {
-            events.push((id.clone(), data.to_owned()));
-        }
-        if events.len() == count {
-            break;
-        }
-    }
-    events
 }
 
 fn whoever_comes_back_loses_and_repeats_nothing(store: &Store) {

@@ -185,8 +185,8 @@ async fn an_image_that_is_not_made_for_one_pod_is_found_for_another() {
     }
 }
 
-#[tokio::test]
-async fn an_image_that_a_crowded_namespace_waits_for_is_found_for_another() {
+/// A registry that never ends its answers about images below `slow/`.
+async fn slow_for_some() -> (Server, Lab) {
     let shelf = Shelf::of_one("a");
     let server = Server::new(move |asked| {
         if asked.path.contains("/slow/") {
@@ -196,6 +196,12 @@ async fn an_image_that_a_crowded_namespace_waits_for_is_found_for_another() {
     })
     .await;
     let lab = Lab::asking(&[&server.host()]);
+    (server, lab)
+}
+
+#[tokio::test]
+async fn an_image_that_a_crowded_namespace_waits_for_is_found_for_another() {
+    let (_server, lab) = slow_for_some().await;
     let greedy = Asker { namespace: "greedy".to_owned(), ..Asker::anybody() };
     let mut images: Vec<_> =
         (0..50).map(|number| format!("registry.test/slow/app:{number}")).collect();
@@ -207,15 +213,7 @@ async fn an_image_that_a_crowded_namespace_waits_for_is_found_for_another() {
 
 #[tokio::test]
 async fn a_namespace_that_waits_for_many_does_not_keep_another_waiting() {
-    let shelf = Shelf::of_one("a");
-    let server = Server::new(move |asked| {
-        if asked.path.contains("/slow/") {
-            return endless(Vec::new(), Duration::from_hours(1));
-        }
-        shelf.answer(asked)
-    })
-    .await;
-    let lab = Lab::asking(&[&server.host()]);
+    let (_server, lab) = slow_for_some().await;
     let greedy = Asker { namespace: "greedy".to_owned(), ..Asker::anybody() };
     let images: Vec<_> =
         (0..100).map(|number| format!("registry.test/slow/app:{number}")).collect();

@@ -46,19 +46,7 @@ async fn an_api_server_that_drops_image_volumes_leaves_an_init_container() {
 async fn an_operator_that_is_killed_while_it_looks_for_a_way_goes_on_with_what_it_found() {
     let Some(lab) = Lab::start().await else { return };
     lab.apply_spec(json!({ "entrypointInjection": { "delivery": "Auto" } })).await;
-    let mut rounds = 0;
-    while lab.status().await.tools.is_none() {
-        let operator = lab.operator("one", "dev.local/tools:1").await;
-        wait("it writes, or all is done", async || {
-            lab.end_jobs().await;
-            operator.count("writes").await >= 1.0 || lab.status().await.tools.is_some()
-        })
-        .await;
-        operator.send("KILL");
-        drop(operator);
-        rounds += 1;
-        assert!(rounds < 40, "it does not come to an end");
-    }
+    lab.kill_until_ready("dev.local/tools:1").await;
     let operator = lab.operator("one", "dev.local/tools:1").await;
     let tools = lab.wait_for_tools("dev.local/tools:1").await.tools.unwrap();
     assert_ne!(tools.delivery, ToolsDelivery::PersistentVolumeClaim);

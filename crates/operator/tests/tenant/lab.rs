@@ -287,6 +287,24 @@ impl Lab {
         self.operator_with(&path, "one", image).await
     }
 
+    /// Kills operators after their first writes, wherever in the cycle that is, until the tenant has
+    /// its tools.
+    pub(crate) async fn kill_until_ready(&self, image: &str) {
+        let mut rounds = 0;
+        while self.status().await.tools.is_none() {
+            let operator = self.operator("one", image).await;
+            wait("it writes, or all is done", async || {
+                self.end_jobs().await;
+                operator.count("writes").await >= 1.0 || self.status().await.tools.is_some()
+            })
+            .await;
+            operator.send("KILL");
+            drop(operator);
+            rounds += 1;
+            assert!(rounds < 40, "it does not come to an end");
+        }
+    }
+
     /// An operator with these tools. It has the lead for six seconds at a time.
     pub(crate) async fn operator(&self, identity: &str, image: &str) -> Operator {
         self.operator_with(&self.kubeconfig, identity, image).await

@@ -154,23 +154,7 @@ async fn a_new_image_is_rolled_out_while_pods_keep_what_they_mount() {
 async fn an_operator_that_is_killed_again_and_again_comes_to_the_same_end() {
     let Some(lab) = Lab::start().await else { return };
     lab.apply_tenant(json!({})).await;
-    let mut rounds = 0;
-    loop {
-        // Killed after so many writes, wherever in the cycle that is.
-        let operator = lab.operator("one", "dev.local/tools:1").await;
-        wait("it writes, or all is done", async || {
-            lab.end_jobs().await;
-            operator.count("writes").await >= 1.0 || lab.status().await.tools.is_some()
-        })
-        .await;
-        operator.send("KILL");
-        drop(operator);
-        if lab.status().await.tools.is_some() {
-            break;
-        }
-        rounds += 1;
-        assert!(rounds < 40, "it does not come to an end");
-    }
+    lab.kill_until_ready("dev.local/tools:1").await;
     let operator = lab.operator("one", "dev.local/tools:1").await;
     let status = lab.wait_for_tools("dev.local/tools:1").await;
     let tools = status.tools.unwrap();
