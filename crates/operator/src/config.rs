@@ -115,7 +115,7 @@ pub struct Flags {
     /// How long the lead lasts when it is not renewed
     #[arg(long, env = "RELAY_LEASE_SECONDS", default_value = "15", value_name = "SECONDS", value_parser = value_parser!(u64).range(3..=600), global = true)]
     lease_seconds: u64,
-    /// How long the webhook serves on when the operator stops
+    /// How long nobody has connected to the webhook when an operator that stops closes it; four times of it at most
     #[arg(
         long,
         env = "RELAY_DRAIN_SECONDS",

@@ -47,7 +47,7 @@ pub struct Settings {
     pub context: ContextLabels,
     /// Secrets with which the tools image is pulled in all tenants' namespaces.
     pub pull_secrets: Vec<String>,
-    /// How long it serves on after it said that it is not ready: until nobody sends it anything.
+    /// How long it serves on after it said that it is not ready: until nobody has connected for so long.
     pub drain: Duration,
 }
 
@@ -102,8 +102,7 @@ impl Webhook {
         self.readiness.clone()
     }
 
-    /// Serves until `stopping`: then it is not ready any more, serves on for as long as the settings
-    /// say, and finishes what runs.
+    /// Serves until `stopping`: then it is not ready any more, serves on as the settings say, and finishes what runs.
     ///
     /// # Errors
     ///
@@ -129,22 +128,19 @@ impl Webhook {
         };
         let tls = server::tls(Arc::clone(&readiness.serving))?;
         let draining = readiness.draining.clone();
-        let closing = CancellationToken::new();
-        let drained = {
-            let closing = closing.clone();
+        let stopped = {
+            let draining = draining.clone();
             async move {
                 stopping.cancelled().await;
                 draining.cancel();
-                tokio::time::sleep(drain).await;
-                closing.cancel();
                 // The server's end is the end of all.
                 std::future::pending::<()>().await;
             }
         };
         let router = server::router(reviewer, readiness);
         tokio::select! {
-            () = server::run(listener, tls, router, closing) => {}
-            () = drained => {}
+            () = server::run(listener, tls, router, (draining, drain)) => {}
+            () = stopped => {}
             () = tenants.follow() => {}
             () = lookup.follow() => {}
             () = event::write(client, skipped, &metrics) => {}

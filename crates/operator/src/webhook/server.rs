@@ -1,13 +1,13 @@
 //! Accepts connections over TLS, with the certificate of the moment.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Extension, State},
-    http::StatusCode,
-    middleware,
+    extract::{DefaultBodyLimit, Extension, Request, State},
+    http::{HeaderValue, StatusCode, header::CONNECTION},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -20,7 +20,8 @@ use hyper_util::{
 use rustls::{ServerConfig, crypto::ring};
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::timeout,
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,7 @@ pub(super) fn tls(serving: Arc<Serving>) -> Result<TlsAcceptor, rustls::Error> {
 /// What answers.
 pub(super) fn router(reviewer: Reviewer, readiness: Readiness) -> Router {
     let memory = Memory::new();
+    let draining = readiness.draining.clone();
     let ready = async move || {
         if readiness.is_ready() {
             (
@@ -81,6 +83,21 @@ pub(super) fn router(reviewer: Reviewer, readiness: Readiness) -> Router {
         .layer(middleware::from_fn_with_state(memory, limit))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .layer(middleware::from_fn_with_state(draining, say_if_last))
+}
+
+/// Once the server is about to stop, an answer is the last on its connection. One that was only closed could be so while
+/// the API server just sends a review on it, and that does not try again.
+async fn say_if_last(
+    State(draining): State<CancellationToken>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    if draining.is_cancelled() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn review(
@@ -97,20 +114,23 @@ async fn review(
     answer
 }
 
-/// Serves until `closing`, then finishes what runs, for at most 5 s.
+/// Serves until `draining` and for a while longer, then finishes what runs, for at most 5 s.
 pub(super) async fn run(
     listener: TcpListener,
     tls: TlsAcceptor,
     router: Router,
-    closing: CancellationToken,
+    (draining, quiet): (CancellationToken, Duration),
 ) {
     let graceful = GracefulShutdown::new();
     let connections = Stock::new(MAX_CONNECTIONS);
+    let latest = watch::Sender::new(Instant::now());
+    let mut drained = pin!(drained(draining, quiet, latest.subscribe()));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = closing.cancelled() => break,
+            () = &mut drained => break,
         };
+        latest.send_replace(Instant::now());
         let (stream, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -145,6 +165,21 @@ pub(super) async fn run(
     }
 }
 
+/// Ends when nobody has connected for the time of `quiet`, though after four times of it at the latest: until the API
+/// server is sent elsewhere takes a while, and on a busy machine longer.
+async fn drained(draining: CancellationToken, quiet: Duration, latest: watch::Receiver<Instant>) {
+    draining.cancelled().await;
+    let begun = Instant::now();
+    loop {
+        let last = begun.max(*latest.borrow());
+        let end = (last + quiet).min(begun + 4 * quiet);
+        if Instant::now() >= end {
+            return;
+        }
+        sleep_until(end).await;
+    }
+}
+
 /// Serves until the connection ends, or has to make room for others.
 async fn evictable(
     guest: &Guest,
@@ -173,4 +208,42 @@ async fn serve(
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     Ok(watcher.watch(connection).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{
+        sync::watch,
+        time::{Instant, sleep},
+    };
+    use tokio_util::sync::CancellationToken;
+
+    use super::drained;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// How long a server that stops serves on when the last of these many connections a second comes.
+    async fn serves_on(connections: u32) -> Duration {
+        let (draining, latest) = (CancellationToken::new(), watch::Sender::new(Instant::now()));
+        let drained = tokio::spawn(drained(draining.clone(), 5 * SECOND, latest.subscribe()));
+        sleep(100 * SECOND).await;
+        assert!(!drained.is_finished(), "nobody asked it to stop");
+        let begun = Instant::now();
+        draining.cancel();
+        for _ in 0..connections {
+            sleep(SECOND).await;
+            latest.send_replace(Instant::now());
+        }
+        drained.await.expect("it does not panic");
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_stops_waits_until_nobody_connects_any_more_but_not_for_ever() {
+        let seconds = async |connections| serves_on(connections).await.as_secs();
+        assert_eq!((seconds(0).await, seconds(3).await, seconds(14).await), (5, 8, 19));
+        assert_eq!(seconds(19).await, 20);
+    }
 }

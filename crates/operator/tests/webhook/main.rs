@@ -44,6 +44,24 @@ async fn a_container_without_a_command_gets_that_of_its_image() {
 }
 
 #[tokio::test]
+async fn of_a_pod_with_a_thousand_images_only_some_are_looked_up() {
+    let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    let review = |images: usize| {
+        let container =
+            |at| json!({ "name": format!("c{at}"), "image": format!("known.test/app:{at}") });
+        let mut pod = pod(&json!(null));
+        pod["spec"]["containers"] = (0..images).map(container).collect();
+        creation("acme", &pod)
+    };
+    assert!(patch(&lab.review(&review(64)).await).is_some());
+    let answer = lab.review(&review(1000)).await;
+    let message = answer["response"]["status"]["message"].as_str().expect("it is denied");
+    assert!(message.contains("more than 64 images"), "{message}");
+    let found = lab.metric("relay_operator_image_lookups_total{result=\"static\"}");
+    assert_eq!(found, 64 + 64, "those of both pods");
+}
+
+#[tokio::test]
 async fn a_pod_of_nobody_is_allowed_untouched() {
     let lab = Lab::start(vec![tenant("acme", "required")]).await;
     let answer = lab.review(&creation("other", &pod(&json!(["true"])))).await;
@@ -196,12 +214,19 @@ async fn a_certificate_that_cannot_be_used_does_not_replace_one_that_can() {
 #[tokio::test]
 async fn when_it_stops_it_says_so_first_serves_on_and_then_ends() {
     let lab = Lab::start(vec![tenant("acme", "required")]).await;
+    let old = lab.client();
+    let before = old.get(lab.url("/readyz")).send().await.expect("an answer");
+    assert_eq!(before.headers().get("connection"), None);
+    drop(before.bytes().await);
     lab.stopping.cancel();
     lab.wait_until("it is not ready", || !lab.readiness.is_ready()).await;
     let readiness = lab.client().get(lab.url("/readyz")).send().await;
     assert_eq!(readiness.expect("an answer").status(), 503);
     let answer: Value = lab.review(&creation("acme", &pod(&json!(["true"])))).await;
     assert!(patch(&answer).is_some());
+    // Whoever asks on a connection from before learns that it is the last time.
+    let last = old.get(lab.url("/readyz")).send().await.expect("an answer");
+    assert_eq!(last.headers().get("connection").expect("it says so"), "close");
     let ended = tokio::time::timeout(lab::PATIENCE, lab.running).await;
     ended.expect("it ends").expect("it does not panic");
 }
