@@ -5,14 +5,21 @@
 //! which give away the machine's identity. Addresses are checked where a name has become addresses, and the connection
 //! goes to what was checked: a name that changes its addresses does not get past that.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    error::Error,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    sync::Arc,
+};
 
 use reqwest::{
     Url,
     dns::{Addrs, Name, Resolve, Resolving},
 };
-use tokio::net::lookup_host;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 use url::Host;
+
+use super::turns::Turn;
 
 /// Services of clouds that are not link-local.
 const CLOUD: [IpAddr; 5] = [
@@ -120,19 +127,51 @@ pub(super) enum Resolver {
     Local,
 }
 
+/// Questions for addresses that are under way, of names that others wrote and of those of the configuration. The system's
+/// resolver has a thread of its own for each, and does not let go of it when nobody waits any more.
+static STRANGERS: Semaphore = Semaphore::const_new(128);
+static CONFIGURED: Semaphore = Semaphore::const_new(64);
+
+tokio::task_local! {
+    /// What a question for addresses keeps as long as it has its thread.
+    static HELD: Arc<Turn>;
+}
+
+/// The same future, whose questions for addresses keep a turn until they are answered, also when nobody waits for it
+/// any more: so whoever names hosts that are slow to be found takes threads from nobody else.
+pub(super) fn holding<F: Future>(turn: Arc<Turn>, future: F) -> impl Future<Output = F::Output> {
+    HELD.scope(turn, future)
+}
+
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let resolver = *self;
+        let (whole, places) = match resolver {
+            Self::Strangers => (format!("{}.", name.as_str().trim_end_matches('.')), &STRANGERS),
+            Self::Configured | Self::Local => (name.as_str().to_owned(), &CONFIGURED),
+        };
+        let found = in_a_thread(places, move || (whole, 0).to_socket_addrs());
         Box::pin(async move {
-            let name = name.as_str();
-            let whole = match resolver {
-                Self::Strangers if !name.ends_with('.') => format!("{name}."),
-                _ => name.to_owned(),
-            };
-            let found: Vec<_> = lookup_host((whole, 0)).await?.collect();
-            let usable = resolver.usable(found)?;
+            let usable = resolver.usable(found.await?.collect())?;
             Ok(Box::new(usable.into_iter()) as Addrs)
         })
+    }
+}
+
+/// Asks the system's resolver, when there is a place for one more question.
+fn in_a_thread<T: Send + 'static>(
+    places: &'static Semaphore,
+    question: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> impl Future<Output = Result<T, Box<dyn Error + Send + Sync>>> + Send {
+    let held = HELD.try_with(Arc::clone).ok();
+    async move {
+        let place = places.acquire().await?;
+        let asked = spawn_blocking(move || {
+            let answer = question();
+            drop((place, held));
+            answer
+        });
+        Ok(asked.await??)
     }
 }
 
@@ -152,10 +191,38 @@ impl Resolver {
 
 #[cfg(test)]
 mod tests {
-    use super::{LOCAL, Resolver, check, check_url};
+    use super::{LOCAL, Resolver, check, check_url, holding, in_a_thread};
+    use crate::image::turns::Turns;
+    use futures_util::FutureExt;
     use proptest::prelude::*;
     use reqwest::Url;
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        sync::{Arc, mpsc::sync_channel},
+        time::Duration,
+    };
+    use tokio::{sync::Semaphore, time::timeout};
+
+    #[tokio::test]
+    async fn a_name_that_is_slow_to_be_found_keeps_its_turn_when_nobody_waits_any_more() {
+        static PLACES: Semaphore = Semaphore::const_new(1);
+        let turns = Turns::new();
+        let (answer, answered) = sync_channel::<()>(1);
+        let mut left = std::iter::from_fn(|| turns.of("greedy").now_or_never());
+        let turn = left.next().expect("nobody else is there");
+        let others: Vec<_> = left.collect();
+        let question = async { in_a_thread(&PLACES, move || Ok(answered.recv())).await };
+        let asked = holding(Arc::new(turn), question);
+        assert!(timeout(Duration::from_millis(10), asked).await.is_err(), "nobody answers");
+        assert!(turns.of("greedy").now_or_never().is_none(), "its thread is there");
+        assert!(turns.of("modest").now_or_never().is_some());
+        let next = in_a_thread(&PLACES, || Ok(7));
+        assert!(timeout(Duration::from_millis(10), next).await.is_err(), "there is no place");
+        answer.send(()).expect("the thread waits");
+        assert_eq!(in_a_thread(&PLACES, || Ok(7)).await.expect("an answer"), 7);
+        assert!(timeout(Duration::from_mins(1), turns.of("greedy")).await.is_ok());
+        drop(others);
+    }
 
     #[test]
     fn what_is_local_is_local_however_it_is_written() {

@@ -17,6 +17,7 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    address::holding,
     config::Found,
     descend::{Step, descend},
     digest::Digest,
@@ -189,9 +190,10 @@ impl Parts {
             return outcome;
         }
         // Before it joins others: nobody waits for the turn of another namespace.
-        let Ok(_turn) = timeout_at(deadline, self.turns.of(namespace)).await else {
-            return Outcome::failed(Why::Crowded);
+        let Ok(turn) = timeout_at(deadline, self.turns.of(namespace)).await else {
+            return self.crowded(&key, platforms);
         };
+        let turn = Arc::new(turn);
         if let Some(outcome) = self.known(&key, platforms) {
             return outcome;
         }
@@ -201,10 +203,17 @@ impl Parts {
             let (key, platforms) = flight.clone();
             let deadline = deadline.checked_sub(REST).unwrap_or(deadline);
             let job = Job { key, platforms, ways, begun: Instant::now(), deadline };
-            Arc::clone(self).ask(job).boxed()
+            holding(Arc::clone(&turn), Arc::clone(self).ask(job)).boxed()
         };
         let asked = timeout_at(deadline, self.flights.join(&flight, ask)).await;
         asked.unwrap_or_else(|_| Outcome::failed(Why::Slow { registry }))
+    }
+
+    /// Nobody can be asked now: what was said within the last day counts.
+    fn crowded(&self, key: &Key, platforms: &Platforms) -> Outcome {
+        let last = self.memory().last(key, Instant::now());
+        let known = self.answer(key, last, platforms);
+        known.unwrap_or_else(|| Outcome::failed(Why::Crowded))
     }
 
     /// Where to ask, and with which credentials.
@@ -272,7 +281,7 @@ impl Parts {
     async fn ask(self: Arc<Self>, job: Job) -> Outcome {
         let Job { key, platforms, deadline, .. } = &job;
         let Ok(_turn) = timeout_at(*deadline, self.turns.any()).await else {
-            return Outcome::failed(Why::Crowded);
+            return self.crowded(key, platforms);
         };
         let asked = timeout_at(*deadline, self.resolve(&job)).await;
         let (digest, mut session) = match asked.unwrap_or_else(|_| Err(job.late())) {
@@ -369,5 +378,47 @@ fn worse(one: Option<Why>, another: Why) -> Why {
     match one {
         Some(one) if rank(&one) >= rank(&another) => one,
         _ => another,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use futures_util::FutureExt;
+    use prometheus_client::registry::Registry;
+    use tokio::time::{Instant, advance};
+
+    use super::{Content, Digest, Finder, Fingerprint, Key, Name, Query, Registries, place};
+    use crate::image::{
+        File, Found, ImageConfig, Keychain, Metrics, Platform, Platforms, manifest::read_config,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_crowded_namespace_was_told_before_still_counts() {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let registries = Registries::new(File::default()).unwrap();
+        let finder = Finder::new(registries, "relay", Metrics::new(&mut Registry::default()));
+        let name = Name::parse("registry.test/app:1").unwrap();
+        let (digest, parts) = (Digest::of(b"x"), &finder.0);
+        let config = ImageConfig { entrypoint: Some(vec!["/app".to_owned()]), cmd: None };
+        let content = br#"{"os":"linux","architecture":"amd64","config":{"Entrypoint":["/app"]}}"#;
+        let content = Arc::new(Content::Image(read_config(content).unwrap()));
+        parts.contents().put(place(&name, &digest), content, 1);
+        let key = Key { name, credentials: Fingerprint::of([[].as_slice()]) };
+        parts.memory().learn(&key, digest, Instant::now());
+        advance(Duration::from_secs(61)).await;
+        let turns: Vec<_> =
+            std::iter::from_fn(|| parts.turns.of("tenant").now_or_never()).collect();
+        let query = Query {
+            image: "registry.test/app:1",
+            namespace: "tenant",
+            keychain: &Keychain::default(),
+            unread: &[],
+            platforms: &Platforms::Of([Platform::new("linux", "amd64", "")].into()),
+            deadline: Instant::now() + Duration::from_secs(3),
+        };
+        assert_eq!(finder.find(query).await, Ok(Found::One(config)));
+        drop(turns);
     }
 }

@@ -90,6 +90,12 @@ impl Memory {
         record.recall(now)
     }
 
+    /// What was said within the last day, for when nobody can be asked.
+    pub(super) fn last(&mut self, key: &Key, now: Instant) -> Remembered {
+        let last = self.0.get(key).and_then(|record| record.stale(now)).cloned();
+        last.map_or(Remembered::Nothing, Remembered::Stale)
+    }
+
     /// A registry said what the name stands for.
     pub(super) fn learn(&mut self, key: &Key, digest: Digest, now: Instant) {
         let weight = key.weight() + digest.as_str().len();
