@@ -9,9 +9,11 @@ mod outage;
 mod pods;
 mod resume;
 mod rights;
+mod rollout;
 mod shapes;
 mod trust;
 mod upgrade;
+mod workflows;
 
 use relay_tests::{
     cluster::{

@@ -1,10 +1,14 @@
 //! Certificates for servers under test.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, SystemTime},
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
 };
 
 /// A certificate for 127.0.0.1 that signs itself, and its key: paths of two PEM files in `folder`.
@@ -48,7 +52,24 @@ impl Authority {
     /// If no key can be made.
     #[must_use]
     pub fn new(name: &str) -> Self {
+        Self::of(named(name))
+    }
+
+    /// One that was made at this time, and is valid for a year.
+    ///
+    /// # Panics
+    ///
+    /// If no key can be made.
+    #[must_use]
+    pub fn made_at(name: &str, made: SystemTime) -> Self {
+        let since = made.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut params = named(name);
+        params.not_before = date_time_ymd(1970, 1, 1) + since;
+        params.not_after = params.not_before + Duration::from_hours(365 * 24);
+        Self::of(params)
+    }
+
+    fn of(mut params: CertificateParams) -> Self {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key can be made");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("it can sign itself");

@@ -63,7 +63,7 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Alone {
     relay: &'static Relay,
-    /// Whether it runs with other images.
+    /// Whether it runs with other images or settings.
     is_changed: Cell<bool>,
     _turn: RwLockWriteGuard<'static, ()>,
 }
@@ -129,10 +129,14 @@ impl Relay {
 
     /// Installs Relay with the images of a tag, and waits until all its parts are ready.
     pub fn upgrade(&self, tag: &str) {
+        self.install(tag, 1);
+    }
+
+    fn install(&self, tag: &str, operators: u32) {
         let environment = OPERATOR.map(|(name, value)| json!({ "name": name, "value": value }));
         let values = json!({
             "image": { "registry": REGISTRY, "tag": tag },
-            "operator": { "replicas": 1, "extraEnv": environment },
+            "operator": { "replicas": operators, "extraEnv": environment },
             "storage": { "filesystem": { "size": "1Gi" } },
         });
         self.helm(&["relay"], &values);
@@ -220,6 +224,12 @@ impl Relay {
 }
 
 impl Alone {
+    /// Goes on with two operators, as the chart has them by default, and the images of a tag.
+    pub fn double(&self, tag: &str) {
+        self.is_changed.set(true);
+        self.install(tag, 2);
+    }
+
     /// Goes on with the same images under another tag, which makes other tools of them. Returns the tag.
     #[must_use]
     pub fn change_tag(&self) -> String {
