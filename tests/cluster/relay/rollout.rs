@@ -124,7 +124,10 @@ fn kept(relay: &Relay, name: &str) -> String {
 
 /// Adds an authority that has been announced almost long enough to sign: it does so in `margin`.
 fn announce(relay: &Relay, margin: Duration) {
-    let authority = Authority::made_at("Relay CA next", SystemTime::now() + margin - ANNOUNCED);
+    let made = SystemTime::now() + margin - ANNOUNCED;
+    // No two have the same name.
+    let number = made.duration_since(SystemTime::UNIX_EPOCH).expect("it is later").as_millis();
+    let authority = Authority::made_at(&format!("Relay CA {number:08x}"), made);
     let add = |name: &str, text: &str| kept(relay, name) + text;
     let data = json!({
         "ca.crt": add("ca.crt", &authority.pem()), "ca.key": add("ca.key", &authority.key()),
