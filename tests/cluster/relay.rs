@@ -5,6 +5,7 @@ mod argv;
 mod command_line;
 mod deletion;
 mod delivery;
+mod images;
 mod outage;
 mod pods;
 mod resume;

@@ -18,6 +18,7 @@ pub mod node;
 pub mod parts;
 pub mod person;
 pub mod process;
+pub mod registries;
 pub mod relay;
 pub mod start;
 

@@ -17,12 +17,13 @@ use crate::{certificate::Authority, program::tool};
 /// Whom a registry that wants a password lets in, and their password.
 pub const USER: (&str, &str) = ("me", "secret");
 /// The same as htpasswd writes it.
-const PASSWORDS: &str = "me:$2a$04$C380P6aWAEbKWQaf8zxsfeyMQkwEX4PF4jEYzWkKRGCd1i7W9mVFS\n";
+pub const PASSWORDS: &str = "me:$2a$04$C380P6aWAEbKWQaf8zxsfeyMQkwEX4PF4jEYzWkKRGCd1i7W9mVFS\n";
 
-/// A registry that keeps images in memory, on a port of loopback. It is killed when dropped.
+/// A registry that keeps images in memory. One that was started here listens on a port of loopback, and is killed when
+/// dropped.
 #[derive(Debug)]
 pub struct Registry {
-    child: Child,
+    child: Option<Child>,
     host: String,
     base: String,
     http: Client,
@@ -93,7 +94,7 @@ impl Registry {
         let (child, port) = start(&command, "serving on port ");
         let host = format!("localhost:{port}");
         let base = format!("http://{host}/v2");
-        Self { child, host, base, http: client(None), user: None }
+        Self { child: Some(child), host, base, http: client(None), user: None }
     }
 
     /// Starts one for [`USER`], with TLS by this authority. Its files are in `folder`.
@@ -125,7 +126,17 @@ impl Registry {
         let (child, host) = start(&command, "listening on ");
         let host = host.split([',', '"']).next().unwrap_or_default().to_owned();
         let base = format!("https://{host}/v2");
-        Self { child, host, base, http: client(Some(authority)), user: Some(USER) }
+        let http = client(Some(&authority.pem()));
+        Self { child: Some(child), host, base, http, user: Some(USER) }
+    }
+
+    /// One that runs, for everybody and without TLS; or with TLS by an authority (PEM), for [`USER`].
+    #[must_use]
+    pub fn at(host: &str, authority: Option<&str>) -> Self {
+        let scheme = if authority.is_some() { "https" } else { "http" };
+        let base = format!("{scheme}://{host}/v2");
+        let user = authority.map(|_| USER);
+        Self { child: None, host: host.to_owned(), base, http: client(authority), user }
     }
 
     /// Its host and port, as names of images have them.
@@ -188,16 +199,17 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+        if let Some(child) = &mut self.child {
+            drop(child.kill());
+            drop(child.wait());
+        }
     }
 }
 
-fn client(authority: Option<&Authority>) -> Client {
+fn client(authority: Option<&str>) -> Client {
     // Two libraries of a test choose a provider by what is installed.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let trusted = authority.map(Authority::pem);
-    let trusted = trusted.map(|pem| Certificate::from_pem(pem.as_bytes()).expect("PEM"));
+    let trusted = authority.map(|pem| Certificate::from_pem(pem.as_bytes()).expect("PEM"));
     let client = Client::builder().no_proxy().tls_certs_only(trusted);
     client.build().expect("a client can be built")
 }

@@ -1,20 +1,31 @@
 //! What runs in a container, for every combination of command, args, ENTRYPOINT and CMD.
 //!
-//! The table is `tests/injection/argv.json`, which says what Relay has the entrypoint run. containerd is the judge.
+//! The table is `tests/injection/argv.json`, which says what Relay has the entrypoint run. containerd is the judge, and
+//! wrapped containers run the same.
 
-use std::{collections::BTreeMap, fs, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use relay_tests::{
     cluster::{
-        Cluster, image,
+        Cluster,
+        follower::Follower,
+        image,
         namespace::{Namespace, PATIENCE},
+        registries::OPEN,
+        relay::Relay,
     },
     program::{is_long_run, workspace},
     wait::eventually,
 };
 use serde_json::{Value, json};
 
-use crate::manifest::field;
+use crate::manifest::{create, field};
 
 /// A program that prints its words, each in its own line.
 const PRINT: &str = "#!/bin/sh\nprintf '%s\\n' \"$0\" \"$@\"\n";
@@ -28,7 +39,7 @@ struct Case {
     rows: Vec<Value>,
 }
 
-/// The rows by image; in a short run those of some images, the last of which has both lists.
+/// The rows by image; in a short run those of every fifth.
 fn cases() -> Vec<Case> {
     let table = fs::read(workspace().join("tests/injection/argv.json")).expect("it is there");
     let table: Vec<Value> = serde_json::from_slice(&table).expect("it is JSON");
@@ -51,9 +62,31 @@ fn cases() -> Vec<Case> {
 impl Case {
     fn load(&self, cluster: &Cluster) {
         let folder = tempfile::tempdir().expect("a folder for the image");
+        cluster.load_image(&self.make(folder.path()), "dev.local/argv");
+    }
+
+    /// Puts the image into a registry.
+    fn push(&self, cluster: &Cluster) {
+        let folder = tempfile::tempdir().expect("a folder for the image");
+        let pushed = cluster.push_image(&self.make(folder.path()), &self.image);
+        pushed.expect("the node's registry takes it");
+    }
+
+    fn make(&self, folder: &Path) -> PathBuf {
         let scripts = PROGRAMS.map(|name| (name, PRINT));
-        let made = image::configured(folder.path(), &self.image, &scripts, &self.config);
-        cluster.load_image(&made.expect("busybox-static is installed"), "dev.local/argv");
+        let made = image::configured(folder, &self.image, &scripts, &self.config);
+        made.expect("busybox-static is installed")
+    }
+
+    /// The same in a registry that Relay asks: the rows that run, in a short run a few of them, and those that Relay refuses.
+    fn in_registry(self) -> (Self, Self) {
+        let image = self.image.replace("dev.local", OPEN);
+        let (run, refused): (Vec<_>, Vec<_>) =
+            self.rows.into_iter().partition(|row| row["argv"].is_array());
+        let step = if is_long_run() { 1 } else { 3 };
+        let run = run.into_iter().step_by(step).collect();
+        let of = |rows| Self { image: image.clone(), config: self.config.clone(), rows };
+        (of(run), of(refused))
     }
 
     fn pod(&self, name: &str) -> Value {
@@ -117,6 +150,31 @@ impl Case {
             }
         }
     }
+
+    /// The same of containers that Relay wraps, by what it keeps of them.
+    fn check_wrapped(&self, relay: &Relay, tenant: &Namespace, pod: &str) {
+        let states = self.wait(tenant, pod);
+        for (number, row) in self.rows.iter().enumerate() {
+            let name = format!("row-{number}");
+            let all = states.as_array().expect("a list");
+            let state = all.iter().find(|state| state["name"] == name.as_str());
+            let code =
+                &state.expect("each container has a state")["state"]["terminated"]["exitCode"];
+            let argv: Vec<_> =
+                row["argv"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            if argv[0].is_empty() {
+                // No program has such a name; the runtime does not start it either.
+                assert_eq!(code, 127, "{row}");
+                let said = tenant.ask(&["logs", pod, "--container", &name]).expect("its log");
+                assert_eq!(said, "relay: the command \"\" was not found\n", "{row}");
+                continue;
+            }
+            let lines: String = argv.iter().flat_map(|word| [*word, "\n"]).collect();
+            let words = ["logs", "-n", tenant.name(), "-f", pod, "-c", &name];
+            let ended = Follower::start(&mut relay.kubectl_relay(&words)).finish(PATIENCE);
+            assert_eq!((code, ended.stdout), (&json!(0), lines), "{row}: {}", ended.stderr);
+        }
+    }
 }
 
 #[test]
@@ -129,5 +187,32 @@ fn containerd_runs_for_every_combination_what_relay_would_have_run() {
     }
     for (number, case) in cases.iter().enumerate() {
         case.check(&namespace, &format!("image-{number}"));
+    }
+}
+
+#[test]
+fn wrapped_containers_run_what_containerd_would_have_run() {
+    let relay = Relay::shared();
+    if relay.cluster().node().is_none() {
+        return;
+    }
+    let tenant = relay.tenant("wrapped-argv", &json!({}));
+    let cases = cases().into_iter().map(Case::in_registry).enumerate();
+    let mut running = Vec::new();
+    for (number, (run, refused)) in cases {
+        run.push(relay.cluster());
+        for (number, row) in refused.rows.iter().enumerate() {
+            let (image, config) = (refused.image.clone(), refused.config.clone());
+            let one = Case { image, config, rows: vec![row.clone()] };
+            let refusal = create(&tenant, &one.pod(&format!("refused-{number}")));
+            let refusal = refusal.expect_err("there is nothing to run");
+            assert!(refusal.contains("has neither ENTRYPOINT nor CMD"), "{row}: {refusal}");
+        }
+        let name = format!("image-{number}");
+        tenant.apply(&run.pod(&name).to_string());
+        running.push((name, run));
+    }
+    for (name, case) in running {
+        case.check_wrapped(&relay, &tenant, &name);
     }
 }

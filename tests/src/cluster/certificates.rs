@@ -48,6 +48,7 @@ pub fn write(folder: &Folder, uplink: Uplink) -> Result<()> {
     ];
     authority.issue("api-server", "kube-apiserver", "", &names)?;
     authority.issue("kubelet-server", "relay", "", &["relay", BRIDGE])?;
+    authority.issue("registry", "registry", "", &[BRIDGE, &outside])?;
     authority.issue("api-server-to-kubelet", "kube-apiserver-kubelet", "system:masters", &[])?;
     for (file, name, group) in CLIENTS {
         authority.issue(file, name, group, &[])?;

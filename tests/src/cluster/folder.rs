@@ -8,13 +8,14 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::digest::digest;
+use crate::registry::PASSWORDS;
 
 /// Where the node's own processes see the folder: a short path, since kubelet makes sockets in it,
 /// and the same in every run, so that the files of configuration are the same too.
 pub const INSIDE: &str = "/run/relay";
 
 /// What kubelet, containerd and their companions are configured with: their name in `etc/`, and text.
-const CONFIGURATION: [(&str, &str); 9] = [
+const CONFIGURATION: [(&str, &str); 14] = [
     ("containerd.toml", include_str!("../../cluster/etc/containerd.toml")),
     ("cni/10-node.conflist", include_str!("../../cluster/etc/cni/10-node.conflist")),
     ("kubelet.yaml", include_str!("../../cluster/etc/kubelet.yaml")),
@@ -23,6 +24,14 @@ const CONFIGURATION: [(&str, &str); 9] = [
     ("local-path.json", include_str!("../../cluster/etc/local-path.json")),
     ("helper-pod.yaml", include_str!("../../cluster/etc/helper-pod.yaml")),
     ("objects.yaml", include_str!("../../cluster/etc/objects.yaml")),
+    ("guarded-registry.yaml", include_str!("../../cluster/etc/guarded-registry.yaml")),
+    ("open-registry.yaml", include_str!("../../cluster/etc/open-registry.yaml")),
+    ("registry.passwords", PASSWORDS),
+    ("registries/10.88.0.1/hosts.toml", include_str!("../../cluster/etc/registries/guarded.toml")),
+    (
+        "registries/10.88.0.1:5000/hosts.toml",
+        include_str!("../../cluster/etc/registries/open.toml"),
+    ),
     // Pods of the host's network find no name server: nothing outside of the node is reached.
     ("resolv.conf", "nameserver 10.88.0.1\n"),
 ];
@@ -47,13 +56,16 @@ impl Folder {
     ///
     /// If it cannot be written.
     pub fn prepare(&self, programs: impl Iterator<Item = (&'static str, PathBuf)>) -> Result<()> {
-        for folder in ["bin", "etc/cni", "logs", "pki", "kubeconfigs", "volumes", "pods", "cni"] {
+        for folder in ["bin", "logs", "pki", "kubeconfigs", "volumes", "pods", "cni"] {
             let folder = self.path(folder);
             fs::create_dir_all(&folder)
                 .with_context(|| format!("failed to make {}", folder.display()))?;
         }
         for (name, text) in CONFIGURATION {
-            self.write(&format!("etc/{name}"), text)?;
+            let name = format!("etc/{name}");
+            let parent = self.path(&name).parent().map(fs::create_dir_all);
+            parent.transpose().with_context(|| format!("failed to make the folder of {name}"))?;
+            self.write(&name, text)?;
         }
         for (name, program) in programs {
             std::os::unix::fs::symlink(program, self.path("bin").join(name))?;

@@ -99,7 +99,7 @@ impl Node {
         let mut child = Command::new(format!("{INSIDE}/bin/{name}"))
             .args(&part.arguments)
             .env_clear()
-            .envs([("PATH", PATH), ("HOME", INSIDE)])
+            .envs([("PATH", PATH), ("HOME", INSIDE), ("OTEL_TRACES_EXPORTER", "none")])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

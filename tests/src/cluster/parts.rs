@@ -22,13 +22,15 @@ impl Part {
     }
 }
 
-/// What the API server needs, and the runtime of containers, which needs nothing.
+/// What the API server needs, and the runtime of containers and registries, which need nothing.
 #[must_use]
-pub fn first() -> [Part; 3] {
+pub fn first() -> [Part; 5] {
     [
         // Nothing here has to survive a power failure.
         Part::new("etcd", "--data-dir=@/etcd --unsafe-no-fsync --log-level=warn --listen-peer-urls=http://127.0.0.1:2380"),
         Part::new("containerd", "--config=@/etc/containerd.toml"),
+        Part::new("guarded-registry", "serve @/etc/guarded-registry.yaml"),
+        Part::new("open-registry", "serve @/etc/open-registry.yaml"),
         Part::new(
             "kube-apiserver",
             &format!(

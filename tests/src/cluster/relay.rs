@@ -19,6 +19,7 @@ use super::{
     image,
     namespace::{Namespace, PATIENCE},
     process::output,
+    registries,
 };
 use crate::{
     program::{built, workspace},
@@ -94,6 +95,7 @@ impl Relay {
             // It is there where somebody ran the tests before.
             drop(relay.cluster.ask(&words));
             relay.change(&["label", "namespace", NAMESPACE, label, "--overwrite"]);
+            relay.trust_registries();
             relay.helm(&["relay-crds"], &json!({}));
             relay.upgrade(&relay.tag);
             relay
@@ -134,12 +136,26 @@ impl Relay {
 
     fn install(&self, tag: &str, operators: u32) {
         let environment = OPERATOR.map(|(name, value)| json!({ "name": name, "value": value }));
-        let values = json!({
+        let mut values = json!({
             "image": { "registry": REGISTRY, "tag": tag },
             "operator": { "replicas": operators, "extraEnv": environment },
             "storage": { "filesystem": { "size": "1Gi" } },
         });
+        if let (Some(_), Value::Object(more)) = (self.cluster.node(), registries::values()) {
+            more.into_iter().for_each(|(name, value)| values[name] = value);
+        }
         self.helm(&["relay"], &values);
+    }
+
+    /// Gives Relay the authority of the node's registries.
+    fn trust_registries(&self) {
+        let Some(node) = self.cluster.node() else { return };
+        let authority = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": registries::AUTHORITIES, "namespace": NAMESPACE },
+            "data": { "ca.crt": node.read("pki/ca.crt") },
+        });
+        self.cluster.apply(&authority.to_string());
     }
 
     fn helm(&self, chart: &[&str; 1], values: &Value) {

@@ -31,6 +31,9 @@ const KUBE: [&str; 7] = [
 const OTHERS: [&str; 6] =
     ["containerd", "containerd-shim-runc-v2", "ctr", "coredns", "local-path-provisioner", "helm"];
 
+/// The node's registries are one program too.
+const REGISTRIES: [&str; 2] = ["guarded-registry", "open-registry"];
+
 /// Does in namespaces of its own what a node begins with.
 const PROBE: &str = "mount -t tmpfs run /run && ip link add probe type bridge && \
     ip link add one type veth peer name other && iptables --table nat --list-rules";
@@ -101,7 +104,9 @@ pub fn start(folder: &Folder, lifetime: Lifetime) -> Result<()> {
     stop(folder)?;
     folder.remove(None)?;
     let kube = KUBE.map(|name| (name, kube()));
-    folder.prepare(kube.into_iter().chain(OTHERS.map(|name| (name, tool(name)))))?;
+    let registries = REGISTRIES.map(|name| (name, tool("distribution")));
+    let others = OTHERS.map(|name| (name, tool(name)));
+    folder.prepare(kube.into_iter().chain(registries).chain(others))?;
     let begun = launch(folder, lifetime);
     if begun.is_err() {
         stop(folder)?;
