@@ -6,6 +6,7 @@ mod command_line;
 mod deletion;
 mod delivery;
 mod images;
+mod knative;
 mod outage;
 mod pods;
 mod resume;

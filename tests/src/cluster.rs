@@ -12,6 +12,7 @@ pub mod digest;
 pub mod folder;
 pub mod follower;
 pub mod image;
+pub mod knative;
 pub mod namespace;
 pub mod network;
 pub mod node;

@@ -98,6 +98,33 @@ pub fn configured(
     write_configured(&root, name, config)
 }
 
+/// Writes an image as `ko` makes them of programs in Go: one static program, `/ko-app/NAME`, which is its ENTRYPOINT and
+/// runs without root. Returns its archive.
+///
+/// # Errors
+///
+/// If the program is missing or the folder cannot be written.
+pub fn ko(folder: &Path, name: &str, program: &Path) -> Result<PathBuf> {
+    let file = program.file_name().context("a program has a name")?;
+    let root = folder.join("ko.root");
+    fs::create_dir_all(root.join("ko-app"))?;
+    copy(program, &root.join("ko-app"))?;
+    let entrypoint = format!("/ko-app/{}", file.display());
+    write_configured(&root, name, &json!({ "Entrypoint": [entrypoint], "User": "65532" }))
+}
+
+/// The digest by which registries know the image in an archive.
+///
+/// # Errors
+///
+/// If it is none.
+pub fn digest_of(archive: &Path) -> Result<String> {
+    let index = output(Command::new("tar").arg("-xOf").arg(archive).arg("./index.json"))?;
+    let index: Value = serde_json::from_str(&index)?;
+    let digest = index["manifests"][0]["digest"].as_str();
+    Ok(digest.context("an image has a digest")?.to_owned())
+}
+
 /// Copies an archive with one image, giving that another name. Returns the copy.
 ///
 /// # Errors
