@@ -4,6 +4,7 @@ use std::{fs, process::Command};
 
 use relay_tests::{
     process::{Finished, Running, as_first_process, bare_entrypoint, entrypoint, first_process},
+    program,
     service::taken_port,
 };
 use serde_json::json;
@@ -78,7 +79,15 @@ fn a_command_that_is_gone_after_it_ran_here_ends_well_and_leaves_no_log() {
     let folder = tempfile::tempdir().unwrap();
     let gone = folder.path().join("program").display().to_string();
     let json = json!({ PLATFORMS[0]: [gone], PLATFORMS[1]: [gone] });
-    for options in [&["--", &gone, "x"][..], &["--platform-argv", &json.to_string(), "--", "x"]] {
+    // It lies on a volume, and its interpreter lay in the image.
+    let script = folder.path().join("script");
+    program::write(&script, b"#!/no/such/interpreter\n", 0o755);
+    let script = script.display().to_string();
+    for options in [
+        &["--", &gone, "x"][..],
+        &["--platform-argv", &json.to_string(), "--", "x"],
+        &["--", &script],
+    ] {
         for is_first in [false, true] {
             let (listener, address) = taken_port();
             listener.set_nonblocking(true).unwrap();

@@ -37,9 +37,10 @@ pub(crate) enum LaunchError {
 }
 
 impl LaunchError {
-    /// Whether there is no such program.
+    /// Whether there is no such program, or nothing that interprets it: a script may lie on a volume.
     pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, Self::Command(CommandError::NotFound(_)))
+        use CommandError::{NoInterpreter, NotFound};
+        matches!(self, Self::Command(NotFound(_) | NoInterpreter(_)))
     }
 
     /// The status to exit with.
