@@ -3,7 +3,6 @@
 use std::fmt;
 
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{ResourceExt, api::DynamicObject};
 use serde_json::Value;
 
 use crate::{
@@ -21,24 +20,40 @@ pub(super) struct Finding {
     others: usize,
 }
 
-/// Whether a pod must be read before anything can be said: the webhook has not written that it is wrapped, or that it is
-/// so in part, and neither is it about to go nor does its label say that it is none of Relay's.
-pub(super) fn is_suspect(metadata: &ObjectMeta) -> bool {
-    let annotation = |name| metadata.annotations.as_ref().is_some_and(|all| all.contains_key(name));
-    let opt_out = metadata.labels.as_ref().and_then(|all| all.get(INJECT));
-    metadata.deletion_timestamp.is_none()
-        && opt_out.is_none_or(|value| value != "false")
-        && (!annotation(INJECTED) || annotation(SKIPPED))
+/// Whether a pod must be read before anything can be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// It is about to go, or its label says that it is none of Relay's.
+    None,
+    /// The webhook has wrapped it. Something may have come into it since.
+    Changed,
+    /// The webhook has not written that it is wrapped, or has written that it is so in part.
+    Suspect,
+}
+
+impl Doubt {
+    /// What a pod's metadata leaves open.
+    pub(super) fn of(metadata: &ObjectMeta) -> Self {
+        let annotation =
+            |name| metadata.annotations.as_ref().is_some_and(|all| all.contains_key(name));
+        let opt_out = metadata.labels.as_ref().and_then(|all| all.get(INJECT));
+        if metadata.deletion_timestamp.is_some() || opt_out.is_some_and(|value| value == "false") {
+            Self::None
+        } else if annotation(INJECTED) && !annotation(SKIPPED) {
+            Self::Changed
+        } else {
+            Self::Suspect
+        }
+    }
 }
 
 impl Finding {
     /// Nothing if the pod is as it should be.
-    pub(super) fn of(pod: &DynamicObject, namespace: &str) -> Option<Self> {
-        let name = pod.name_any();
-        let pod = serde_json::to_value(pod).unwrap_or(Value::Null);
-        let bare = unwrapped(&pod);
+    pub(super) fn of(pod: &Value, namespace: &str) -> Option<Self> {
+        let bare = unwrapped(pod);
         let container = (*bare.first()?).to_owned();
-        let about = about(&pod, namespace)?;
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let about = about(pod, namespace)?;
         Some(Self { about, pod: name, container, others: bare.len() - 1 })
     }
 
@@ -62,11 +77,11 @@ impl fmt::Display for Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::Finding;
+    use super::{Doubt, Finding};
     use serde_json::{Value, json};
 
-    fn finding(pod: Value) -> Option<Finding> {
-        Finding::of(&serde_json::from_value(pod).unwrap(), "acme")
+    fn finding(pod: &Value) -> Option<Finding> {
+        Finding::of(pod, "acme")
     }
 
     fn pod(command: &str) -> Value {
@@ -82,27 +97,42 @@ mod tests {
 
     #[test]
     fn a_pod_is_found_by_what_should_be_wrapped_and_is_not() {
-        let found = finding(pod("/app")).unwrap();
+        let found = finding(&pod("/app")).unwrap();
         assert!(found.to_string().starts_with("pod web-1: container main and 1 more without"));
         assert_eq!(found.key(), "p");
-        let found = finding(pod("/relay/lib/entrypoint")).unwrap();
+        let found = finding(&pod("/relay/lib/entrypoint")).unwrap();
         assert!(found.to_string().starts_with("pod web-1: container other without"));
         let mut out = pod("/app");
         out["metadata"]["labels"] = json!({ "relay.sh/inject": "false" });
-        assert_eq!(finding(out), None);
+        assert_eq!(finding(&out), None);
     }
 
     #[test]
-    fn only_pods_that_the_webhook_did_not_wrap_wholly_are_read() {
-        let is_suspect =
-            |metadata: Value| super::is_suspect(&serde_json::from_value(metadata).unwrap());
-        assert!(is_suspect(json!({})));
-        assert!(is_suspect(json!({ "labels": { "relay.sh/inject": "true" } })));
-        assert!(!is_suspect(json!({ "labels": { "relay.sh/inject": "false" } })));
-        assert!(!is_suspect(json!({ "annotations": { "relay.sh/injected": "1" } })));
+    fn what_the_webhook_wrote_says_which_pods_are_read_and_which_again() {
+        let doubt = |metadata: Value| Doubt::of(&serde_json::from_value(metadata).unwrap());
+        assert_eq!(doubt(json!({})), Doubt::Suspect);
+        assert_eq!(doubt(json!({ "labels": { "relay.sh/inject": "true" } })), Doubt::Suspect);
+        assert_eq!(doubt(json!({ "labels": { "relay.sh/inject": "false" } })), Doubt::None);
+        assert_eq!(doubt(json!({ "annotations": { "relay.sh/injected": "1" } })), Doubt::Changed);
         let partly = json!({ "relay.sh/injected": "1", "relay.sh/skipped": "why" });
-        assert!(is_suspect(json!({ "annotations": partly })));
-        assert!(!is_suspect(json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" })));
+        assert_eq!(doubt(json!({ "annotations": partly })), Doubt::Suspect);
+        assert_eq!(doubt(json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" })), Doubt::None);
+    }
+
+    #[test]
+    fn a_container_that_came_into_a_wrapped_pod_is_found() {
+        let mut pod = pod("/relay/lib/entrypoint");
+        pod["metadata"]["annotations"] = json!({ "relay.sh/injected": "1" });
+        pod["spec"]["containers"][2]["command"] = json!(["/relay/lib/entrypoint"]);
+        assert_eq!(finding(&pod), None);
+        let tools = json!({ "claimName": "relay-tools-1" });
+        pod["spec"]["volumes"] = json!([
+            { "name": "relay-tools", "persistentVolumeClaim": tools },
+            { "name": "relay-identity", "projected": {} },
+        ]);
+        pod["spec"]["ephemeralContainers"] = json!([{ "name": "debugger", "image": "app:1" }]);
+        let found = finding(&pod).unwrap();
+        assert!(found.to_string().starts_with("pod web-1: container debugger without"), "{found}");
     }
 
     #[test]
@@ -111,7 +141,7 @@ mod tests {
         pod["metadata"]["ownerReferences"] = json!([{
             "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "r", "controller": true,
         }]);
-        let found = finding(pod).unwrap();
+        let found = finding(&pod).unwrap();
         assert_eq!((found.key(), found.about.kind.as_deref()), ("r", Some("ReplicaSet")));
         assert_eq!(found.about.namespace.as_deref(), Some("acme"));
     }

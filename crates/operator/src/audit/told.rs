@@ -38,7 +38,7 @@ mod tests {
             "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p", "uid": uid.to_string() },
             "spec": { "containers": [{ "name": "main" }] },
         });
-        Finding::of(&serde_json::from_value(pod).unwrap(), "acme").unwrap()
+        Finding::of(&pod, "acme").unwrap()
     }
 
     #[test]

@@ -90,8 +90,17 @@ impl Verdict {
         } else if !command.is_empty() {
             Self::Wrap(argv::of_pod(command, args))
         } else {
-            let looked_up = looked_up(place, args, images);
-            looked_up.unwrap_or_else(Self::Cannot)
+            match looked_up(place, args, images) {
+                Ok(verdict) => verdict,
+                // The webhook is asked again, and has said so the first time.
+                Err(Obstacle::NotFound(..))
+                    if place.list != List::Ephemeral
+                        && selection.was_left_alone(name(place.container)) =>
+                {
+                    Self::LeaveImageAlone
+                }
+                Err(obstacle) => Self::Cannot(obstacle),
+            }
         }
     }
 }

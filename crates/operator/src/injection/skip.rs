@@ -65,6 +65,8 @@ pub(super) struct Selection<'pod> {
     excluded: HashSet<&'pod str>,
     /// Of the systems that made the pod.
     infrastructure: Vec<&'static str>,
+    /// For what their images start, as the webhook has written.
+    left_alone: HashSet<&'pod str>,
 }
 
 impl<'pod> Selection<'pod> {
@@ -75,14 +77,20 @@ impl<'pod> Selection<'pod> {
             included: names(pod, INCLUDE),
             excluded: names(pod, EXCLUDE).unwrap_or_default(),
             infrastructure: ANYWHERE.iter().chain(infrastructure).copied().collect(),
+            left_alone: names(pod, LEFT_ALONE).unwrap_or_default(),
         }
     }
 
     /// The same, once the webhook has said which images it leaves alone.
     pub(super) fn after(pod: &'pod Value) -> Self {
         let mut selection = Self::of(pod);
-        selection.excluded.extend(names(pod, LEFT_ALONE).unwrap_or_default());
+        selection.excluded.extend(&selection.left_alone);
         selection
+    }
+
+    /// Whether the webhook has said that it leaves a container alone for what its image starts.
+    pub(super) fn was_left_alone(&self, name: &str) -> bool {
+        self.left_alone.contains(name)
     }
 
     pub(super) fn selects(&self, name: &str) -> bool {

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::{core::v1::ConfigMap, events::v1::Event};
+use k8s_openapi::api::{
+    admissionregistration::v1::MutatingWebhookConfiguration, core::v1::ConfigMap, events::v1::Event,
+};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
-use relay_operator::audit::{Auditor, Metrics};
+use relay_operator::{
+    audit::{Auditor, Metrics},
+    webhook::configuration::NAME,
+};
 use serde_json::{Value, json};
 
 use crate::lab::{Creation, Lab, pod, pods};
@@ -96,5 +101,58 @@ async fn pods_that_came_past_the_webhook_are_counted_and_told_until_they_are_gon
     running.abort();
     drop(running.await);
     assert_eq!(gauge(&registry, &enabled), None);
+    lab.end().await;
+}
+
+/// A moment that the API server takes and that no type of a client holds.
+const NEVER: &str = "9999-12-31T23:59:59Z";
+
+async fn make_odd(lab: &Lab, pod: &str) {
+    let owned = json!({ "f:metadata": { "f:annotations": { "f:relay.sh/injected": {} } } });
+    let fields = json!({ "metadata": { "managedFields": [{
+        "manager": "x", "operation": "Update", "apiVersion": "v1", "time": NEVER,
+        "fieldsType": "FieldsV1", "fieldsV1": owned,
+    }] } });
+    let request = http::Request::patch(format!("/api/v1/namespaces/{}/pods/{pod}", lab.required))
+        .header("content-type", "application/merge-patch+json")
+        .body(fields.to_string().into_bytes());
+    let taken = lab.cluster.client.request_text(request.expect("a request")).await;
+    assert!(taken.expect("it is taken").contains(NEVER));
+}
+
+#[tokio::test]
+async fn what_no_type_can_hold_hides_nothing_and_containers_that_came_later_are_found() {
+    let Some(lab) = Lab::start().await else { return };
+    let required = lab.required.clone();
+    let pods = pods(lab.cluster.client.clone(), &required);
+    for name in ["wrapped", "debugged", "odd"] {
+        lab.cluster.create(&required, &pod(name), Creation::Real).await.expect("it is wrapped");
+    }
+    make_odd(&lab, "odd").await;
+
+    let mut registry = Registry::default();
+    let auditor = Auditor::new(lab.cluster.client.clone(), PERIOD, Metrics::new(&mut registry));
+    let running = tokio::spawn(async move { auditor.run().await });
+    // While nobody asks the webhook.
+    let mut lab = lab;
+    lab.kill().await;
+    let configurations = lab.cluster.api::<MutatingWebhookConfiguration>();
+    drop(configurations.delete(NAME, &DeleteParams::default()).await);
+    let container = json!({ "name": "debugger", "image": "busybox", "command": ["ls"] });
+    let later = Patch::Strategic(json!({ "spec": { "ephemeralContainers": [container] } }));
+    lab.wait_for("the API server asks no webhook", async |_| {
+        let how = PatchParams::default();
+        pods.patch_subresource("ephemeralcontainers", "debugged", &how, &later).await.is_ok()
+    })
+    .await;
+    lab.wait_for("only the pod that changed is counted", async |lab| {
+        gauge(&registry, &required) == Some(1) && !events(lab, &required).await.is_empty()
+    })
+    .await;
+    let told = events(&lab, &required).await;
+    let note = told[0].note.as_deref().unwrap_or_default();
+    assert!(note.contains("pod debugged: container debugger without Relay"), "{note}");
+    running.abort();
+    drop(running.await);
     lab.end().await;
 }

@@ -187,6 +187,31 @@ async fn a_container_that_another_webhook_adds_is_wrapped_too() {
     lab.end().await;
 }
 
+/// The webhook is asked again because of what another one added.
+#[tokio::test]
+async fn a_pod_that_says_what_was_left_alone_needs_no_second_answer_of_a_registry() {
+    let Some(lab) = Lab::start().await else { return };
+    let another = another::Webhook::start(&lab).await;
+    let mut pod = pod("p");
+    pod["spec"]["containers"][0].as_object_mut().expect("an object").remove("command");
+    let denied = lab.cluster.create(&lab.required, &pod, Creation::DryRun).await;
+    let denied = denied.expect_err("nobody may ask for it").to_string();
+    assert!(denied.contains("container main: no command"), "{denied}");
+    pod["metadata"]["annotations"] = json!({ "relay.sh/left-alone": "main" });
+    lab.wait_for("both webhooks change a pod", async |lab| {
+        let created = lab.cluster.create(&lab.required, &pod, Creation::DryRun).await;
+        created.is_ok_and(|pod| pod["spec"]["containers"].as_array().map(Vec::len) == Some(2))
+    })
+    .await;
+    let created = lab.cluster.create(&lab.required, &pod, Creation::DryRun).await;
+    let created = created.expect("what was decided holds");
+    assert_eq!(created["spec"]["containers"][0]["command"], Value::Null, "{created}");
+    assert_eq!(created["spec"]["containers"][1]["command"], json!([ENTRYPOINT]));
+    assert_eq!(created["metadata"]["annotations"]["relay.sh/left-alone"], "main");
+    another.end(&lab).await;
+    lab.end().await;
+}
+
 #[tokio::test]
 async fn an_ephemeral_container_of_a_wrapped_pod_is_wrapped() {
     let Some(lab) = Lab::start().await else { return };
