@@ -2,6 +2,7 @@
 
 mod admission;
 mod argv;
+mod clone;
 mod command_line;
 mod deletion;
 mod delivery;

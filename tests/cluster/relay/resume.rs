@@ -84,8 +84,8 @@ fn wait_for(step: &str, tenant: &Namespace) {
 }
 
 /// Makes a tenant, kills the operator at a step, and waits until all is well.
-fn disturb(relay: &Alone, step: &str) -> Namespace {
-    let tenant = Namespace::of_tenant(&format!("killed-{step}"), &json!({}));
+fn disturb(relay: &Alone, step: &str, spec: &Value) -> Namespace {
+    let tenant = Namespace::of_tenant(&format!("killed-{step}"), spec);
     wait_for(step, &tenant);
     kill_operator(relay);
     tenant.wait_for("condition=Ready", &tenant.tenant());
@@ -110,7 +110,7 @@ fn an_operator_killed_while_it_makes_or_removes_a_tenant_goes_on() {
     let wanted = state(&undisturbed);
     let steps: &[&str] = if is_short_run() { &["install"] } else { &STEPS };
     for step in steps {
-        let tenant = disturb(&relay, step);
+        let tenant = disturb(&relay, step, &json!({}));
         settled(&tenant, &wanted);
         tenant.apply(&script("pod", "true").to_string());
         assert!(is_wrapped(&tenant, "pod"));
@@ -120,6 +120,26 @@ fn an_operator_killed_while_it_makes_or_removes_a_tenant_goes_on() {
         tenant.wait_for("delete", &tenant.tenant());
         let words = ["get", "namespace", tenant.name(), "--ignore-not-found"];
         assert_eq!(tenant.cluster().ask(&words).expect("the API server answers"), "");
+    }
+}
+
+#[test]
+fn an_operator_killed_while_tools_take_another_way_goes_on() {
+    if is_short_run() {
+        return;
+    }
+    let relay = Relay::alone();
+    for delivery in ["ImageVolume", "InitContainer"] {
+        let spec = json!({ "entrypointInjection": { "delivery": delivery } });
+        let undisturbed = relay.tenant("undisturbed", &spec);
+        let wanted = state(&undisturbed);
+        for step in ["namespace", "verify"] {
+            let tenant = disturb(&relay, step, &spec);
+            settled(&tenant, &wanted);
+            assert_eq!(field(&tenant, &tenant.tenant(), ".status.tools.delivery"), delivery);
+            tenant.apply(&script("pod", "true").to_string());
+            assert!(is_wrapped(&tenant, "pod"));
+        }
     }
 }
 
