@@ -147,7 +147,8 @@ fn a_pod_as_knative_makes_it_serves_and_drains_as_without_relay() {
     assert_wrapped(&pods);
     let (ends, kept) = (pods.each_ref().map(Pod::watch), pods[1].follow());
     kept.wait_for("serves\n", PATIENCE);
-    for pod in &pods {
+    for (pod, ends) in pods.iter().zip(&ends) {
+        ends.wait_for("queue-proxy", PATIENCE);
         let scale = ["scale", "deployment/hook-00001-deployment", "--replicas=0"];
         pod.namespace.ask(&scale).expect("it can be scaled");
     }
