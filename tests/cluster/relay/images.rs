@@ -16,7 +16,7 @@ use relay_tests::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::log_of;
+use super::{is_short_run, log_of};
 use crate::manifest::{create, end, field, is_wrapped, script};
 
 /// What the image's own program does first: it takes the words after `--`.
@@ -145,4 +145,27 @@ fn native_sidecars_and_ephemeral_containers_run_what_their_images_say() {
     for (name, log) in [("side", "beside it\n"), ("main", "from the image\n")] {
         assert_eq!(log_of_container(&relay, &tenant, (pod, name)), log);
     }
+}
+
+#[test]
+fn tools_of_a_private_registry_come_once_the_tenants_namespace_has_the_password() {
+    if is_short_run() {
+        return;
+    }
+    let relay = Relay::alone();
+    if relay.cluster().node().is_none() {
+        return;
+    }
+    relay.use_private_images("tools-password");
+    let tenant = Namespace::of_tenant("private-tools", &json!({}));
+    let why = ".status.conditions[?(@.type=='ToolsReady')].reason";
+    tenant.wait_for(&format!("jsonpath={{{why}}}=ImageNotPullable"), &tenant.tenant());
+    tenant.apply(&pull_secret("tools-password").to_string());
+    tenant.wait_for("condition=Ready", &tenant.tenant());
+    let image = field(&tenant, &tenant.tenant(), ".status.tools.image");
+    assert!(image.starts_with(GUARDED), "{image}");
+    tenant.apply(&script("pod", "echo from private tools").to_string());
+    assert_eq!(end(&tenant, "pod").0, "0");
+    assert!(is_wrapped(&tenant, "pod"));
+    assert_eq!(log_of(&relay, &tenant, "pod"), "from private tools\n");
 }

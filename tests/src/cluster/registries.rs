@@ -10,7 +10,7 @@ use super::{
     network::{BRIDGE, Uplink},
     process::run,
 };
-use crate::registry::{CONFIG, Content, MANIFEST, Registry, USER};
+use crate::registry::{CONFIG, Content, INDEX, MANIFEST, Registry, USER};
 
 /// As names of images have the one for everybody, which has no TLS.
 pub const OPEN: &str = "10.88.0.1:5000";
@@ -38,7 +38,8 @@ impl Cluster {
         let folder = tempfile::tempdir()?;
         run(Command::new("tar").arg("-C").arg(folder.path()).arg("-xf").arg(archive))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(push(&registry, folder.path(), repository, tag))
+        let push = Push { image: folder.path(), registry: &registry, repository };
+        runtime.block_on(push.all(tag))
     }
 }
 
@@ -50,21 +51,46 @@ fn registry(host: &str, address: IpAddr, authority: &str) -> Registry {
     }
 }
 
-async fn push(registry: &Registry, image: &Path, repository: &str, tag: &str) -> Result<()> {
-    let index: Value = serde_json::from_slice(&fs::read(image.join("index.json"))?)?;
-    let blob = |descriptor: &Value, media_type| -> Result<Content> {
-        let digest = descriptor["digest"].as_str().context("what is named has a digest")?;
-        let file = image.join("blobs").join(digest.replace(':', "/"));
-        Ok(Content { digest: digest.to_owned(), bytes: fs::read(file)?, media_type })
-    };
-    let manifest = blob(&index["manifests"][0], MANIFEST)?;
-    let parts: Value = serde_json::from_slice(&manifest.bytes)?;
-    registry.push_blob(repository, &blob(&parts["config"], CONFIG)?).await;
-    for layer in parts["layers"].as_array().into_iter().flatten() {
-        registry.push_blob(repository, &blob(layer, LAYER)?).await;
+/// An image that is unpacked here, and where it goes.
+struct Push<'a> {
+    image: &'a Path,
+    registry: &'a Registry,
+    repository: &'a str,
+}
+
+impl Push<'_> {
+    /// The image, or all of an index.
+    async fn all(&self, tag: &str) -> Result<()> {
+        let index: Value = serde_json::from_slice(&fs::read(self.image.join("index.json"))?)?;
+        let top = &index["manifests"][0];
+        if top["mediaType"] != INDEX {
+            return self.manifest(top, tag).await;
+        }
+        let top = self.blob(top, INDEX)?;
+        let platforms: Value = serde_json::from_slice(&top.bytes)?;
+        for one in platforms["manifests"].as_array().into_iter().flatten() {
+            self.manifest(one, one["digest"].as_str().context("a digest")?).await?;
+        }
+        self.registry.push_manifest(self.repository, tag, &top).await;
+        Ok(())
     }
-    registry.push_manifest(repository, tag, &manifest).await;
-    Ok(())
+
+    async fn manifest(&self, named: &Value, at: &str) -> Result<()> {
+        let manifest = self.blob(named, MANIFEST)?;
+        let parts: Value = serde_json::from_slice(&manifest.bytes)?;
+        self.registry.push_blob(self.repository, &self.blob(&parts["config"], CONFIG)?).await;
+        for layer in parts["layers"].as_array().into_iter().flatten() {
+            self.registry.push_blob(self.repository, &self.blob(layer, LAYER)?).await;
+        }
+        self.registry.push_manifest(self.repository, at, &manifest).await;
+        Ok(())
+    }
+
+    fn blob(&self, named: &Value, media_type: &'static str) -> Result<Content> {
+        let digest = named["digest"].as_str().context("what is named has a digest")?;
+        let file = self.image.join("blobs").join(digest.replace(':', "/"));
+        Ok(Content { digest: digest.to_owned(), bytes: fs::read(file)?, media_type })
+    }
 }
 
 /// A Secret with the password of [`GUARDED`].

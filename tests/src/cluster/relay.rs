@@ -131,19 +131,20 @@ impl Relay {
 
     /// Installs Relay with the images of a tag, and waits until all its parts are ready.
     pub fn upgrade(&self, tag: &str) {
-        self.install(tag, 1);
+        self.install(tag, 1, &json!({}));
     }
 
-    fn install(&self, tag: &str, operators: u32) {
+    /// Installs Relay; `more` are values that come in place of the usual ones.
+    fn install(&self, tag: &str, operators: u32, more: &Value) {
         let environment = OPERATOR.map(|(name, value)| json!({ "name": name, "value": value }));
         let mut values = json!({
             "image": { "registry": REGISTRY, "tag": tag },
             "operator": { "replicas": operators, "extraEnv": environment },
             "storage": { "filesystem": { "size": "1Gi" } },
         });
-        if let (Some(_), Value::Object(more)) = (self.cluster.node(), registries::values()) {
-            more.into_iter().for_each(|(name, value)| values[name] = value);
-        }
+        let registries = self.cluster.node().map(|_| registries::values());
+        let more = registries.iter().chain([more]).filter_map(Value::as_object).flatten();
+        more.for_each(|(name, value)| values[name] = value.clone());
         self.helm(&["relay"], &values);
     }
 
@@ -243,7 +244,30 @@ impl Alone {
     /// Goes on with two operators, as the chart has them by default, and the images of a tag.
     pub fn double(&self, tag: &str) {
         self.is_changed.set(true);
-        self.install(tag, 2);
+        self.install(tag, 2, &json!({}));
+    }
+
+    /// Goes on with images from the node's registry that wants a password. The chart is told the name of the Secret with
+    /// it, which is in Relay's own namespace, and in none of a tenant.
+    ///
+    /// # Panics
+    ///
+    /// If the node is none of ours.
+    pub fn use_private_images(&self, secret: &str) {
+        let registry = format!("{}/relay", registries::GUARDED);
+        for name in IMAGES {
+            let image = format!("{registry}/{name}:{}", self.tag);
+            self.cluster.push_image(&archive(name), &image).expect("the registry takes it");
+        }
+        let mut password = registries::pull_secret(secret);
+        password["metadata"]["namespace"] = NAMESPACE.into();
+        self.cluster.apply(&password.to_string());
+        self.is_changed.set(true);
+        let more = json!({
+            "image": { "registry": registry, "tag": self.tag, "pullSecrets": [secret] },
+            "images": { "tools": { "pullSecrets": [secret] } },
+        });
+        self.install(&self.tag, 1, &more);
     }
 
     /// Goes on with the same images under another tag, which makes other tools of them. Returns the tag.
