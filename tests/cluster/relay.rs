@@ -14,6 +14,7 @@ mod resume;
 mod rights;
 mod rollout;
 mod shapes;
+mod tekton;
 mod trust;
 mod upgrade;
 mod workflows;

@@ -22,6 +22,7 @@ pub mod process;
 pub mod registries;
 pub mod relay;
 pub mod start;
+pub mod tekton;
 
 use std::{
     io::Write as _,

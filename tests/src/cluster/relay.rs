@@ -32,6 +32,8 @@ pub const NAMESPACE: &str = "relay-system";
 const REGISTRY: &str = "dev.local";
 /// The images that the chart installs.
 const IMAGES: [&str; 3] = ["relay-log-service", "relay-operator", "relay-tools"];
+/// An image without a command of its own in pods that use it, which the operator knows without asking: its ENTRYPOINT.
+pub const KNOWN_IMAGE: (&str, [&str; 2]) = ("dev.local/known:1", ["/bin/sh", "/serve"]);
 /// How long Helm waits for what it installed.
 const TIMEOUT: &str = "--timeout=5m";
 /// One process leads at once, what is not used goes at once, what is wrong is found at once, and a busy machine has time
@@ -145,6 +147,9 @@ impl Relay {
         let registries = self.cluster.node().map(|_| registries::values());
         let more = registries.iter().chain([more]).filter_map(Value::as_object).flatten();
         more.for_each(|(name, value)| values[name] = value.clone());
+        let (name, entrypoint) = KNOWN_IMAGE;
+        values["imageLookup"]["config"]["images"] =
+            json!([{ "name": name, "entrypoint": entrypoint }]);
         self.helm(&["relay"], &values);
     }
 
