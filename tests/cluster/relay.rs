@@ -7,6 +7,7 @@ mod outage;
 mod pods;
 mod resume;
 mod rights;
+mod trouble;
 mod trust;
 mod upgrade;
 

@@ -57,7 +57,7 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Alone {
     relay: &'static Relay,
-    /// Whether it runs with other images.
+    /// Whether it runs with other images or values.
     is_changed: Cell<bool>,
     _turn: RwLockWriteGuard<'static, ()>,
 }
@@ -123,12 +123,19 @@ impl Relay {
 
     /// Installs Relay with the images of a tag, and waits until all its parts are ready.
     pub fn upgrade(&self, tag: &str) {
+        self.upgrade_with(tag, &[]);
+    }
+
+    fn upgrade_with(&self, tag: &str, changed: &[(&str, Value)]) {
         let environment = OPERATOR.map(|(name, value)| json!({ "name": name, "value": value }));
-        let values = json!({
+        let mut values = json!({
             "image": { "registry": REGISTRY, "tag": tag },
             "operator": { "replicas": 1, "extraEnv": environment },
             "storage": { "filesystem": { "size": "1Gi" } },
         });
+        for (key, value) in changed {
+            values[key] = value.clone();
+        }
         self.helm(&["relay"], &values);
     }
 
@@ -222,6 +229,12 @@ impl Alone {
         self.is_changed.set(true);
         self.upgrade(&tag);
         tag
+    }
+
+    /// Goes on with the same images and one other value of the chart.
+    pub fn change_value(&self, key: &str, value: Value) {
+        self.is_changed.set(true);
+        self.upgrade_with(&self.tag, &[(key, value)]);
     }
 }
 
