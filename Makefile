@@ -25,7 +25,7 @@ test-long: PLATFORMS := amd64 arm64
 test-long: images ## Run every suite in its full length
 	@RELAY_TEST_LONG=1 scripts/install test
 	RELAY_TEST_LONG=1 PROPTEST_CASES=20000 RELAY_BIN_DIR=$(CURDIR)/bin $(CARGO) test --workspace --locked
-	@RELAY_TEST_LONG=1 $(CLUSTER_TESTS)
+	@export RELAY_TEST_LONG=1 && $(CLUSTER_TESTS)
 	@scripts/planted
 
 # The driver of the cluster says on stdout only how clients find it: `eval "$(make cluster-up)"`.
