@@ -15,6 +15,7 @@ mod rights;
 mod rollout;
 mod shapes;
 mod tekton;
+mod trouble;
 mod trust;
 mod upgrade;
 mod workflows;

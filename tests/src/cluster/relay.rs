@@ -267,12 +267,10 @@ impl Alone {
         let mut password = registries::pull_secret(secret);
         password["metadata"]["namespace"] = NAMESPACE.into();
         self.cluster.apply(&password.to_string());
-        self.is_changed.set(true);
-        let more = json!({
+        self.change_values(&json!({
             "image": { "registry": registry, "tag": self.tag, "pullSecrets": [secret] },
             "images": { "tools": { "pullSecrets": [secret] } },
-        });
-        self.install(&self.tag, 1, &more);
+        }));
     }
 
     /// Goes on with the same images under another tag, which makes other tools of them. Returns the tag.
@@ -283,6 +281,12 @@ impl Alone {
         self.is_changed.set(true);
         self.upgrade(&tag);
         tag
+    }
+
+    /// Goes on with the same images and other values of the chart.
+    pub fn change_values(&self, more: &Value) {
+        self.is_changed.set(true);
+        self.install(&self.tag, 1, more);
     }
 }
 
