@@ -36,7 +36,7 @@ use tokio::{
 };
 
 pub use config::{Found, ImageConfig, Platform};
-pub use finder::{Finder, Query};
+pub use finder::{Answered, Finder, Query};
 pub use keychain::Keychain;
 pub use metrics::Metrics;
 pub use platforms::{Nodes, Platforms};
@@ -59,6 +59,15 @@ pub struct Lookup {
     finder: Finder,
     secrets: Secrets,
     cluster: Cluster,
+}
+
+/// What the images of a pod run.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Each by its name as it is written there. Where that is not known, a clause says why, and what to do about it.
+    pub images: HashMap<String, Result<Found, String>>,
+    /// Those for which something counts that was said before, because the registry does not say it now.
+    pub stale: Vec<String>,
 }
 
 /// One pod, while its images are looked up.
@@ -84,34 +93,36 @@ impl Lookup {
         self.cluster.follow(self.client.clone()).await;
     }
 
-    /// What these images of a pod run, each by its name as it is written there, within [`BUDGET`]. Where that is not
-    /// known, a clause says why, and what to do about it.
-    pub async fn find(
-        &self,
-        json: &Value,
-        namespace: &str,
-        images: &[&str],
-    ) -> HashMap<String, Result<Found, String>> {
+    /// What these images of a pod run, within [`BUDGET`].
+    pub async fn find(&self, json: &Value, namespace: &str, images: &[&str]) -> Looked {
+        let mut looked = Looked::default();
         if images.is_empty() {
-            return HashMap::new();
+            return looked;
         }
         let deadline = Instant::now() + BUDGET;
         let platforms = self.cluster.platforms(json);
         let pod = Pod { json, namespace, deadline, platforms, pulled: OnceCell::new() };
         let one = async |(at, image): (usize, &&str)| {
-            let found = if at < MAX_IMAGES {
+            let answered = if at < MAX_IMAGES {
                 self.one(&pod, image).await
             } else {
                 Err(format!("the pod has more than {MAX_IMAGES} images; use fewer"))
             };
-            ((*image).to_owned(), found)
+            ((*image).to_owned(), answered)
         };
-        stream::iter(images.iter().enumerate()).map(one).buffer_unordered(AT_ONCE).collect().await
+        let answers = stream::iter(images.iter().enumerate()).map(one).buffer_unordered(AT_ONCE);
+        for (image, answered) in answers.collect::<Vec<_>>().await {
+            let is_stale = answered.as_ref().is_ok_and(|answered| answered.is_stale);
+            looked.stale.extend(is_stale.then(|| image.clone()));
+            let result = answered.and_then(|answered| answered.result);
+            looked.images.insert(image, result);
+        }
+        looked
     }
 
-    async fn one(&self, pod: &Pod<'_>, image: &str) -> Result<Found, String> {
+    async fn one(&self, pod: &Pod<'_>, image: &str) -> Result<Answered, String> {
         if let Some(found) = self.finder.fixed(image) {
-            return Ok(found);
+            return Ok(Answered { result: Ok(found), is_stale: false });
         }
         if is_never_pulled(pod.json, image) {
             self.finder.refuse(&Why::NeverPulled);
@@ -129,7 +140,7 @@ impl Lookup {
         let Pod { namespace, platforms, deadline, .. } = pod;
         let Pulled { keychain, unread } = pulled;
         let query = Query { image, namespace, keychain, unread, platforms, deadline: *deadline };
-        self.finder.find(query).await
+        Ok(self.finder.find(query).await)
     }
 }
 

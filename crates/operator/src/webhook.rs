@@ -114,7 +114,7 @@ impl Webhook {
     ) -> Result<(), rustls::Error> {
         let Self { client, settings, metrics, lookup, readiness } = self;
         let Settings { log_url, audience, context, pull_secrets, drain } = settings;
-        let (sender, skipped) = mpsc::channel(event::QUEUE);
+        let (sender, events) = mpsc::channel(event::QUEUE);
         let tenants = Arc::clone(&readiness.tenants);
         let reviewer = Reviewer {
             tenants: Arc::clone(&tenants),
@@ -124,7 +124,7 @@ impl Webhook {
             pull_secrets: pull_secrets.into(),
             lookup: Arc::clone(&lookup),
             metrics: metrics.clone(),
-            skipped: sender,
+            events: sender,
         };
         let tls = server::tls(Arc::clone(&readiness.serving))?;
         let draining = readiness.draining.clone();
@@ -143,7 +143,7 @@ impl Webhook {
             () = stopped => {}
             () = tenants.follow() => {}
             () = lookup.follow() => {}
-            () = event::write(client, skipped, &metrics) => {}
+            () = event::write(client, events, &metrics) => {}
         }
         Ok(())
     }

@@ -77,6 +77,15 @@ pub struct Query<'pod> {
     pub deadline: Instant,
 }
 
+/// What an image runs, or a clause that says why that is not known, and what to do about it.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// What was asked for.
+    pub result: Result<Found, String>,
+    /// Whether it was said before, and the registry does not say it now.
+    pub is_stale: bool,
+}
+
 /// What came of a question, and how.
 #[derive(Clone, Debug)]
 struct Outcome {
@@ -144,15 +153,13 @@ impl Finder {
     }
 
     /// What an image runs.
-    ///
-    /// # Errors
-    ///
-    /// A clause that says why that is not known, and what to do about it.
-    pub async fn find(&self, query: Query<'_>) -> Result<Found, String> {
+    pub async fn find(&self, query: Query<'_>) -> Answered {
         let begun = Instant::now();
         let Outcome { became, result } = self.0.find(query).await;
         self.0.metrics.lookup(became, begun.elapsed());
-        result.map_err(|why| why.with_unread(query.unread).to_string())
+        let is_stale = became == Became::Stale;
+        let result = result.map_err(|why| why.with_unread(query.unread).to_string());
+        Answered { result, is_stale }
     }
 }
 
@@ -418,7 +425,7 @@ mod tests {
             platforms: &Platforms::Of([Platform::new("linux", "amd64", "")].into()),
             deadline: Instant::now() + Duration::from_secs(3),
         };
-        assert_eq!(finder.find(query).await, Ok(Found::One(config)));
+        assert_eq!(finder.find(query).await.result, Ok(Found::One(config)));
         drop(turns);
     }
 }

@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Tenants, Wish,
-    event::Skipped,
+    event::Told,
     metrics::{Became, Metrics},
     review::{Answer, Request, Review, Subject},
 };
@@ -41,8 +41,8 @@ pub(super) struct Reviewer {
     pub(super) lookup: Arc<Lookup>,
     /// Counters.
     pub(super) metrics: Metrics,
-    /// Pods of which something is told to people.
-    pub(super) skipped: mpsc::Sender<Skipped>,
+    /// What people are told about pods.
+    pub(super) events: mpsc::Sender<Told>,
 }
 
 /// Why there is no answer. The API server then does what the configuration says: where injection is
@@ -99,13 +99,15 @@ impl Reviewer {
         let Request { namespace, object: pod, old_object: before, .. } = request;
         match request.subject() {
             Subject::Pod => {
-                let images = self.lookup.find(pod, namespace, &wanted(pod, facts)).await;
-                Some(inject(pod, facts, &images))
+                let looked = self.lookup.find(pod, namespace, &wanted(pod, facts)).await;
+                self.tell_stale(request, &looked.stale);
+                Some(inject(pod, facts, &looked.images))
             }
             Subject::EphemeralContainers => {
                 let wanted = wanted_ephemeral(pod, before);
-                let images = self.lookup.find(pod, namespace, &wanted).await;
-                Some(inject_ephemeral(pod, before, facts, &images))
+                let looked = self.lookup.find(pod, namespace, &wanted).await;
+                self.tell_stale(request, &looked.stale);
+                Some(inject_ephemeral(pod, before, facts, &looked.images))
             }
             Subject::Other => None,
         }
@@ -140,14 +142,26 @@ impl Reviewer {
         }
     }
 
-    /// An event is written unless it is a dry run, or nothing new.
+    /// An event is written unless it is nothing new.
     fn allow_and_tell(&self, request: &Request, patch: &Patch, why: &str) -> Answer {
-        if !request.dry_run && !patch.is_empty() {
-            let event = Skipped::of(&request.object, &request.namespace, why);
-            if event.is_some_and(|event| self.skipped.try_send(event).is_err()) {
-                self.metrics.event_dropped();
-            }
+        if !patch.is_empty() {
+            let about = Told::not_wrapped(&request.object, &request.namespace, why);
+            self.tell(request, about);
         }
         request.allow(patch, Some(format!("relay: not wrapped: {why}")))
+    }
+
+    fn tell_stale(&self, request: &Request, images: &[String]) {
+        if !images.is_empty() {
+            self.tell(request, Told::stale(&request.object, &request.namespace, images));
+        }
+    }
+
+    /// A dry run has no side effects.
+    fn tell(&self, request: &Request, event: Option<Told>) {
+        let event = event.filter(|_| !request.dry_run);
+        if event.is_some_and(|event| self.events.try_send(event).is_err()) {
+            self.metrics.event_dropped();
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Tells people which pods run without Relay.
+//! Tells people which pods run without Relay, or with what an image ran before.
 
 use std::time::Duration;
 
@@ -15,27 +15,46 @@ use super::Metrics;
 /// Events that wait to be written; each is small, and a burst of pods says the same of all.
 pub(super) const QUEUE: usize = 256;
 
-/// Longest reason, in bytes: the API server refuses a note of more than a kilobyte.
-const MAX_WHY: usize = 900;
+/// Longest note, in bytes: the API server refuses one of more than a kilobyte.
+const MAX_NOTE: usize = 1_000;
 
 /// Longest name, kind or uid. The pod was not checked yet: it may say megabytes.
 const MAX_NAME: usize = 253;
 /// Pause after an event. Anyone who reaches the webhook can make it write events, and each is remembered for minutes.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A pod that runs without Relay, wholly or in part.
+/// An event about a pod.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Skipped {
+pub(super) struct Told {
     about: ObjectReference,
-    why: String,
+    reason: &'static str,
+    note: String,
 }
 
-impl Skipped {
+impl Told {
+    /// That it runs without Relay, wholly or in part.
+    pub(super) fn not_wrapped(pod: &Value, namespace: &str, why: &str) -> Option<Self> {
+        Self::of(pod, namespace, ("NotWrapped", format!("runs without Relay: {why}")))
+    }
+
+    /// That it is wrapped by what was said of these images before.
+    pub(super) fn stale(pod: &Value, namespace: &str, images: &[String]) -> Option<Self> {
+        let images = images.join(", ");
+        let note = format!(
+            "the registry does not say what {images} runs; what it said within the last day counts"
+        );
+        Self::of(pod, namespace, ("StaleImage", note))
+    }
+
     /// Of whatever made the pod, since the pod itself may not have a name yet.
-    pub(super) fn of(pod: &Value, namespace: &str, why: &str) -> Option<Self> {
+    fn of(
+        pod: &Value,
+        namespace: &str,
+        (reason, mut note): (&'static str, String),
+    ) -> Option<Self> {
         let about = about(pod, namespace)?;
-        let why = why.get(..why.floor_char_boundary(MAX_WHY)).unwrap_or(why).to_owned();
-        Some(Self { about, why })
+        note.truncate(note.floor_char_boundary(MAX_NOTE));
+        Some(Self { about, reason, note })
     }
 }
 
@@ -68,13 +87,13 @@ pub(crate) fn about(pod: &Value, namespace: &str) -> Option<ObjectReference> {
 }
 
 /// Writes events for as long as it is polled.
-pub(super) async fn write(client: Client, mut skipped: mpsc::Receiver<Skipped>, metrics: &Metrics) {
+pub(super) async fn write(client: Client, mut events: mpsc::Receiver<Told>, metrics: &Metrics) {
     let recorder = Recorder::new(client, Reporter::from("relay-operator"));
-    while let Some(Skipped { about, why }) = skipped.recv().await {
+    while let Some(Told { about, reason, note }) = events.recv().await {
         let event = Event {
             type_: EventType::Warning,
-            reason: "NotWrapped".to_owned(),
-            note: Some(format!("runs without Relay: {why}")),
+            reason: reason.to_owned(),
+            note: Some(note),
             action: "Inject".to_owned(),
             secondary: None,
         };

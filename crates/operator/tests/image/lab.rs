@@ -79,7 +79,7 @@ impl Lab {
         let Asker { namespace, keychain, platforms } = asker;
         let deadline = Instant::now() + time;
         let query = Query { image, namespace, keychain, unread: &[], platforms, deadline };
-        self.finder.find(query).await
+        self.finder.find(query).await.result
     }
 
     /// How many lookups had this result.
