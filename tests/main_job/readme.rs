@@ -38,8 +38,8 @@ fn its_commands_work_in_the_order_in_which_they_stand() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}");
     let text = String::from_utf8_lossy(&output.stdout);
-    // Followed, the tail of stderr (empty), and curl: the line is there twice, masked.
-    assert_eq!(text.matches("deployed with ***\n").count(), 2, "{text}\n{told}");
+    // Followed, of the step, and curl; the tail of stderr is empty: the line is there three times, masked.
+    assert_eq!(text.matches("deployed with ***\n").count(), 3, "{text}\n{told}");
     assert!(text.contains("build-7"), "relay ls names the pod: {text}");
     assert!(fs::read_to_string(folder.path().join("read.token")).unwrap().starts_with("relay_"));
 }
