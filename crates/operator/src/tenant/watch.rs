@@ -33,6 +33,8 @@ use crate::{certificates::CA_CONFIG_MAP, lenient::Lenient, webhook::configuratio
 const PAGE_OF_METADATA: u32 = 8;
 /// The same for kinds of which all is read.
 const PAGE: u32 = 2;
+/// The same for nodes, which name the images that they have: some tens of KiB each. Only kubelets write them.
+const PAGE_OF_NODES: u32 = 32;
 
 /// Whose plan may have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,7 +204,8 @@ impl Watches<'_> {
     }
 
     async fn nodes(&self) {
-        let events = watcher(Api::<Lenient<Node>>::all(self.client.clone()), Config::default());
+        let all = Config::default().page_size(PAGE_OF_NODES);
+        let events = watcher(Api::<Lenient<Node>>::all(self.client.clone()), all);
         let kind = Kind {
             name: "nodes",
             mirror: |all| &mut all.nodes,
