@@ -123,19 +123,19 @@ impl Relay {
 
     /// Installs Relay with the images of a tag, and waits until all its parts are ready.
     pub fn upgrade(&self, tag: &str) {
-        self.upgrade_with(tag, &[]);
+        self.install(tag, &json!({}));
     }
 
-    fn upgrade_with(&self, tag: &str, changed: &[(&str, Value)]) {
+    /// Installs Relay; `more` are values that come in place of the usual ones.
+    fn install(&self, tag: &str, more: &Value) {
         let environment = OPERATOR.map(|(name, value)| json!({ "name": name, "value": value }));
         let mut values = json!({
             "image": { "registry": REGISTRY, "tag": tag },
             "operator": { "replicas": 1, "extraEnv": environment },
             "storage": { "filesystem": { "size": "1Gi" } },
         });
-        for (key, value) in changed {
-            values[key] = value.clone();
-        }
+        let more = more.as_object().into_iter().flatten();
+        more.for_each(|(name, value)| values[name] = value.clone());
         self.helm(&["relay"], &values);
     }
 
@@ -231,10 +231,17 @@ impl Alone {
         tag
     }
 
-    /// Goes on with the same images and one other value of the chart.
-    pub fn change_value(&self, key: &str, value: Value) {
+    /// Goes on with the same images and other values of the chart.
+    pub fn change_values(&self, more: &Value) {
         self.is_changed.set(true);
-        self.upgrade_with(&self.tag, &[(key, value)]);
+        self.install(&self.tag, more);
+    }
+
+    /// Goes on with the images and values from before.
+    pub fn restore(&self) {
+        if self.is_changed.take() {
+            self.upgrade(&self.tag);
+        }
     }
 }
 
@@ -268,8 +275,8 @@ impl Drop for Alone {
             drop(self.cluster.ask(&[&status[..], &namespace].concat()));
         }
         // A second failure in a test that fails would end all tests.
-        if !std::thread::panicking() && self.is_changed.get() {
-            self.upgrade(&self.tag);
+        if !std::thread::panicking() {
+            self.restore();
         }
     }
 }
