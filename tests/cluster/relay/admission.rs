@@ -12,6 +12,7 @@ use relay_tests::{
 };
 use serde_json::{Value, json};
 
+use super::message;
 use crate::manifest::{create, end, field, is_wrapped, script};
 
 /// A tenant whose tools never come, and what it is told.
@@ -23,11 +24,7 @@ fn tenant_without_tools(test: &str, mode: &str) -> Namespace {
         "entrypointInjection": { "volumeClaimTemplate": claim },
     });
     let tenant = Namespace::of_tenant(test, &spec);
-    eventually(PATIENCE, "the tenant says what is wrong", || {
-        thread::park_timeout(Duration::from_millis(200));
-        let path = ".status.conditions[?(@.type=='ToolsReady')].reason";
-        field(&tenant, &tenant.tenant(), path) == "NoStorageClass"
-    });
+    message(&tenant, "ToolsReady", "NoStorageClass");
     tenant.wait_for("create", "serviceaccount/default");
     tenant
 }

@@ -1,28 +1,10 @@
 //! What a tenant says of what it lacks, and that it goes on once that is there.
 
-use std::{thread, time::Duration};
-
-use relay_tests::{
-    cluster::{
-        namespace::{Namespace, PATIENCE},
-        relay::Relay,
-    },
-    wait::eventually,
-};
+use relay_tests::cluster::{namespace::Namespace, relay::Relay};
 use serde_json::json;
 
-use super::{is_short_run, log_of};
-use crate::manifest::{field, script};
-
-/// Waits until one of the tenant's conditions has a reason; what it says then.
-fn message(tenant: &Namespace, condition: &str, reason: &str) -> String {
-    let path = |field: &str| format!(".status.conditions[?(@.type=='{condition}')].{field}");
-    eventually(PATIENCE, &format!("{condition} has the reason {reason}"), || {
-        thread::park_timeout(Duration::from_millis(200));
-        field(tenant, &tenant.tenant(), &path("reason")) == reason
-    });
-    field(tenant, &tenant.tenant(), &path("message"))
-}
+use super::{is_short_run, log_of, message};
+use crate::manifest::script;
 
 #[test]
 fn a_namespace_that_does_not_go_is_said_to_be_held_and_comes_again() {
@@ -67,7 +49,7 @@ fn an_image_that_no_node_can_pull_is_named_and_earlier_tools_go_on() {
     assert!(message_of_earlier.contains(&digest), "{message_of_earlier}");
     earlier.apply(&script("pod", "echo earlier tools").to_string());
     assert_eq!(log_of(&relay, &earlier, "pod"), "earlier tools\n");
-    relay.upgrade(relay.tag());
+    relay.restore();
     tenant.wait_for("condition=Ready", &tenant.tenant());
     assert_eq!(
         message(&earlier, "ToolsReady", "Published"),

@@ -288,6 +288,13 @@ impl Alone {
         self.is_changed.set(true);
         self.install(&self.tag, 1, more);
     }
+
+    /// Goes on with the images and values from before.
+    pub fn restore(&self) {
+        if self.is_changed.take() {
+            self.upgrade(&self.tag);
+        }
+    }
 }
 
 impl std::ops::Deref for Shared {
@@ -320,8 +327,8 @@ impl Drop for Alone {
             drop(self.cluster.ask(&[&status[..], &namespace].concat()));
         }
         // A second failure in a test that fails would end all tests.
-        if !std::thread::panicking() && self.is_changed.get() {
-            self.upgrade(&self.tag);
+        if !std::thread::panicking() {
+            self.restore();
         }
     }
 }
