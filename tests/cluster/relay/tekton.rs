@@ -3,5 +3,6 @@
 mod compare;
 mod durations;
 mod pipelines;
+mod shapes;
 mod sidecars;
 mod steps;

@@ -1,5 +1,7 @@
 //! Runs of several tasks, which share a claim, and are read by their names.
 
+use std::{thread, time::Duration};
+
 use relay_tests::{
     cluster::{
         image::SHELL,
@@ -9,10 +11,7 @@ use relay_tests::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    super::is_short_run,
-    compare::{Pair, text, wrapped},
-};
+use super::compare::{Pair, text, wrapped};
 
 /// A task of one step, which runs in a folder of the claim that nobody has made.
 fn task(name: &str, script: &str) -> Value {
@@ -28,8 +27,8 @@ fn task(name: &str, script: &str) -> Value {
     })
 }
 
-/// Two tasks, the second of which needs the first, and one after all.
-fn pipeline() -> Value {
+/// A pipeline of two tasks, the second of which needs the first, and one after all.
+pub(super) fn pipeline() -> Value {
     let build = task("build", "echo made >made\necho builds\nprintf 7 >$(results.count.path)");
     let mut test = task(
         "test",
@@ -48,7 +47,8 @@ fn pipeline() -> Value {
     })
 }
 
-fn pipeline_run(name: &str) -> Value {
+/// A run of it, with a claim of its own.
+pub(super) fn pipeline_run(name: &str) -> Value {
     let claim = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "16Mi" } } });
     json!({
         "apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": { "name": name },
@@ -64,6 +64,7 @@ fn assistant(namespace: &Namespace) -> Value {
     let selector = "--selector=app.kubernetes.io/component=affinity-assistant";
     let mut found = Value::Null;
     eventually(PATIENCE, "the affinity assistant", || {
+        thread::park_timeout(Duration::from_millis(200));
         let list = object_list(namespace, selector);
         found = list["items"][0].clone();
         !found.is_null()
@@ -76,17 +77,15 @@ fn object_list(namespace: &Namespace, selector: &str) -> Value {
     serde_json::from_str(&text).expect("kubectl prints JSON")
 }
 
-#[test]
-fn a_pipeline_passes_files_and_results_on_and_is_read_by_workflow_run_and_step() {
-    if is_short_run() {
-        return;
-    }
-    let pair = Pair::new("tekton-pipeline", &json!({}));
-    pair.apply(&pipeline());
-    pair.apply(&pipeline_run("deploy-1"));
+/// That the pod which keeps the tasks' pods on one node is as it would be without Relay. It goes with the run.
+pub(super) fn assert_assistant(pair: &Pair) {
     let assistant = assistant(pair.tenant());
     assert_eq!(wrapped(&assistant), [""; 0]);
     assert!(assistant["metadata"]["annotations"]["relay.sh/injected"].is_null(), "{assistant}");
+}
+
+/// That a run passes files and results on, and is read by workflow, run and step.
+pub(super) fn assert_passes_on(pair: &Pair) {
     let outcome = pair.finish("pipelinerun/deploy-1");
     assert_eq!(text(&outcome["conditions"][0]["reason"]), "Succeeded", "{outcome}");
     assert_eq!(outcome["results"], json!([{ "name": "count", "value": "8" }]), "{outcome}");

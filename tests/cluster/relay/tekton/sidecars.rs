@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::is_short_run,
-    compare::{Pair, text},
+    compare::{Pair, task_run, text},
 };
 
 /// Steps of every kind, and sidecars: one without a command, one that says how it ends, and one that ends by itself.
@@ -97,20 +97,24 @@ fn tools_that_come_as_an_image_or_by_an_init_container_serve_tekton_as_well() {
     }
 }
 
-#[test]
-fn native_sidecars_of_tekton_end_by_its_signal() {
-    if is_short_run() {
-        return;
-    }
-    let pair = Pair::new("tekton-native", &json!({ "enable-kubernetes-sidecar": "true" }));
+/// A run whose sidecars are such as Kubernetes has itself, if Tekton's flags say so.
+pub(super) fn with_native() -> Value {
     let mut spec = shows_all();
     // It would be started again and again.
     let sidecars = spec["taskSpec"]["sidecars"].as_array_mut().expect("a list");
     sidecars.retain(|sidecar| sidecar["name"] != "short");
-    let outcome = pair.run("native", &spec);
+    task_run("native", &spec)
+}
+
+pub(super) fn assert_native(pair: &Pair) {
+    let outcome = pair.finish("taskrun/native");
     assert_eq!(text(&outcome["conditions"][0]["reason"]), "Succeeded", "{outcome}");
+    let codes: Vec<_> = [0, 1, 2, 3].map(|step| outcome["steps"][step]["code"].clone()).into();
+    assert_eq!(Value::from(codes), json!([0, 0, 7, 0]), "{outcome}");
     let [plain, wrapped] = pair.ends("native-pod");
     assert_eq!(plain, wrapped);
+    let sidecars = ["sidecar-known", "sidecar-stubborn"];
+    assert_eq!(pair.wrapped("native-pod"), [&sidecars[..], &STEPS].concat());
     for (container, said) in [
         ("sidecar-known", "serves\nstopped\n"),
         ("sidecar-stubborn", "listens\nstopped\n"),

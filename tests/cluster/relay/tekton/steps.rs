@@ -26,15 +26,15 @@ fn reason(outcome: &Value) -> String {
     text(&outcome["conditions"][0]["reason"])
 }
 
-#[test]
-fn a_step_that_fails_fails_its_task_and_later_steps_are_skipped() {
-    if is_short_run() {
-        return;
-    }
-    let pair = Pair::new("tekton-fails", &json!({}));
+/// A step that fails, and one that is skipped then.
+pub(super) fn fails() -> Value {
     // What it leaves behind holds its output open.
     let fails = step("fails", "sleep 600 &\necho left\nexit 5");
-    let outcome = pair.run("fails", &task(&[fails, step("next", "echo never")]));
+    task_run("fails", &task(&[fails, step("next", "echo never")]))
+}
+
+pub(super) fn assert_fails(pair: &Pair) {
+    let outcome = pair.finish("taskrun/fails");
     assert_eq!(reason(&outcome), "StepFailed", "{outcome}");
     assert_eq!(
         (&outcome["steps"][0]["code"], &outcome["steps"][1]["termination"]),
@@ -43,19 +43,26 @@ fn a_step_that_fails_fails_its_task_and_later_steps_are_skipped() {
     assert_eq!(pair.assert_kept("fails-pod", "step-fails"), "left\n");
 }
 
+/// A step that takes longer than it may.
+pub(super) fn is_slow() -> Value {
+    let mut slow = step("slow", "echo begins\nsleep 600");
+    slow["timeout"] = "8s".into();
+    task_run("slow-step", &task(&[slow, step("next", "echo never")]))
+}
+
+pub(super) fn assert_too_slow(pair: &Pair) {
+    let outcome = pair.finish("taskrun/slow-step");
+    assert_eq!(outcome["steps"][0]["termination"], "TimeoutExceeded", "{outcome}");
+    // Tekton adds words of its own, with the time.
+    assert!(pair.log("slow-step-pod", "step-slow").starts_with("begins\n"));
+}
+
 #[test]
-fn a_step_that_takes_too_long_ends_as_tekton_says() {
+fn a_task_that_takes_too_long_ends_as_tekton_says() {
     if is_short_run() {
         return;
     }
     let pair = Pair::new("tekton-timeout", &json!({}));
-    let mut slow = step("slow", "echo begins\nsleep 600");
-    slow["timeout"] = "4s".into();
-    let outcome = pair.run("slow-step", &task(&[slow, step("next", "echo never")]));
-    assert_eq!(outcome["steps"][0]["termination"], "TimeoutExceeded", "{outcome}");
-    // Tekton adds words of its own, with the time.
-    assert!(pair.log("slow-step-pod", "step-slow").starts_with("begins\n"));
-
     let mut whole =
         task(&[step("slow", "trap 'echo stopped; exit 1' TERM\necho begins\nsleep 600 & wait")]);
     whole["timeout"] = "30s".into();
@@ -83,14 +90,14 @@ fn a_step_that_takes_too_much_memory_is_said_to_have_done_so() {
     assert_eq!(plain, wrapped);
 }
 
-#[test]
-fn a_cancelled_task_is_gone_and_its_last_words_are_kept() {
-    if is_short_run() {
-        return;
-    }
-    let pair = Pair::new("tekton-cancel", &json!({}));
+/// A step that waits until somebody ends it.
+pub(super) fn waits() -> Value {
     let waits = step("waits", "trap 'echo stopped; exit 1' TERM\necho waits\nsleep 600 & wait");
-    pair.apply(&task_run("cancelled", &task(&[waits])));
+    task_run("cancelled", &task(&[waits]))
+}
+
+/// Cancels it once it runs.
+pub(super) fn cancel(pair: &Pair) {
     pair.wait_until_says("cancelled-pod", "step-waits", "waits\n");
     for namespace in pair.both() {
         let patch = r#"--patch={"spec":{"status":"TaskRunCancelled"}}"#;
@@ -98,6 +105,9 @@ fn a_cancelled_task_is_gone_and_its_last_words_are_kept() {
             .ask(&["patch", "taskrun", "cancelled", "--type=merge", patch])
             .expect("it can be cancelled");
     }
+}
+
+pub(super) fn assert_cancelled(pair: &Pair) {
     let outcome = pair.finish("taskrun/cancelled");
     assert_eq!(reason(&outcome), "TaskRunCancelled", "{outcome}");
     for namespace in pair.both() {
