@@ -11,6 +11,7 @@ pub mod config;
 pub mod digest;
 pub mod folder;
 pub mod follower;
+pub mod hold;
 pub mod image;
 pub mod knative;
 pub mod namespace;
