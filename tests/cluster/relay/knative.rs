@@ -18,7 +18,7 @@ use relay_tests::{
 };
 use serde_json::{Value, json};
 
-use super::log_of;
+use super::{is_short_run, log_of};
 
 /// What Knative calls the container of whoever has the service.
 const USER: &str = "user-container";
@@ -134,18 +134,41 @@ fn a_pod_as_knative_makes_it_serves_and_drains_as_without_relay() {
         return;
     }
     let relay = Relay::shared();
-    let (tenant, plain) = (relay.common_tenant(), Namespace::new("knative"));
+    assert_serves_and_drains(&relay, &[&*relay.common_tenant()]);
+}
+
+#[test]
+fn a_pod_as_knative_makes_it_is_served_by_tools_of_an_image_or_an_init_container_as_well() {
+    if is_short_run() || !is_ours() {
+        return;
+    }
+    let relay = Relay::shared();
+    let tenants =
+        [("ImageVolume", "knative-image-volume"), ("InitContainer", "knative-init-container")];
+    let tenants = tenants.map(|(delivery, name)| {
+        relay.tenant(name, &json!({ "entrypointInjection": { "delivery": delivery } }))
+    });
+    assert_serves_and_drains(&relay, &tenants.each_ref());
+}
+
+/// That pods of these tenants serve and end as one without Relay, and Relay has their output.
+fn assert_serves_and_drains(relay: &Relay, tenants: &[&Namespace]) {
+    let plain = Namespace::new("knative");
     let (app, queue) = (knative::load_app(relay.cluster()), knative::load_queue(relay.cluster()));
-    for namespace in [&*tenant, &plain] {
+    let namespaces = [tenants, &[&plain]].concat();
+    for namespace in &namespaces {
         namespace.apply(&deployment(namespace, "hook", app, queue).to_string());
     }
-    let pods = [Pod::of(&tenant, "hook"), Pod::of(&plain, "hook")];
+    let pods: Vec<_> = namespaces.iter().map(|namespace| Pod::of(namespace, "hook")).collect();
     for pod in &pods {
         pod.namespace.wait_for("condition=Ready", &pod.object());
         assert_eq!(pod.answer(), knative::ANSWER);
     }
-    assert_wrapped(&pods);
-    let (ends, kept) = (pods.each_ref().map(Pod::watch), pods[1].follow());
+    let (plain, wrapped) = pods.split_last().expect("there is the one without Relay");
+    for pod in wrapped {
+        assert_wrapped(pod, plain);
+    }
+    let (ends, kept) = (pods.iter().map(Pod::watch).collect::<Vec<_>>(), plain.follow());
     kept.wait_for("serves\n", PATIENCE);
     for (pod, ends) in pods.iter().zip(&ends) {
         ends.wait_for("queue-proxy", PATIENCE);
@@ -158,9 +181,11 @@ fn a_pod_as_knative_makes_it_serves_and_drains_as_without_relay() {
     }
     let kept = kept.finish(PATIENCE).stdout;
     assert_eq!(kept, OUTPUT);
-    assert_eq!(log_of(&relay, &tenant, &pods[0].name), kept);
-    // Labels of Knative name the workflow and its trigger.
-    assert_eq!(log_of_trigger(&relay, &tenant, ("hook", "hook")), kept);
+    for pod in wrapped {
+        assert_eq!(log_of(relay, pod.namespace, &pod.name), kept);
+        // Labels of Knative name the workflow and its trigger.
+        assert_eq!(log_of_trigger(relay, pod.namespace, ("hook", "hook")), kept);
+    }
 }
 
 /// What Relay keeps of a trigger of a workflow.
@@ -173,7 +198,7 @@ fn log_of_trigger(relay: &Relay, tenant: &Namespace, (workflow, trigger): (&str,
 }
 
 /// That the service's container runs under Relay, and all else is as it would be.
-fn assert_wrapped([wrapped, plain]: &[Pod<'_>; 2]) {
+fn assert_wrapped(wrapped: &Pod<'_>, plain: &Pod<'_>) {
     let (wrapped, mut plain) = (
         ["queue-proxy", USER].map(|name| wrapped.container(name)),
         ["queue-proxy", USER].map(|name| plain.container(name)),
