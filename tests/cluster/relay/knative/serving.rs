@@ -19,7 +19,7 @@ use super::{ENDED, OUTPUT, Pod, USER, deployment, is_ours, log_of_trigger};
 use crate::relay::is_short_run;
 
 /// So many services run with Relay, and as many without.
-const PAIRS: usize = 5;
+const PAIRS: usize = 9;
 
 /// A service of Knative that always has one pod, as whoever has it writes it.
 fn service(name: &str, args: &[&str]) -> Value {
@@ -171,16 +171,15 @@ fn a_service_in_a_tenant_is_ready_serves_and_drains_as_without_relay_within_a_te
     assert_within_a_tenth(to_ready, to_end);
 }
 
-/// That runs with Relay take as long as those without, by their medians, from the service's making to its pod's end.
+/// That runs with Relay take as long as those without, by their medians: until they are ready, and until their pods
+/// have ended.
 fn assert_within_a_tenth(to_ready: [Vec<Duration>; 2], to_end: [Vec<Duration>; 2]) {
-    let medians = [to_ready, to_end].map(|took| took.map(median));
-    let [[ready, plainly_ready], [end, plainly_end]] = medians;
-    let [with, without] = [ready + end, plainly_ready + plainly_end];
-    let told = format!(
-        "with Relay and without: {ready:?} and {plainly_ready:?} to ready, {end:?} and {plainly_end:?} to the end"
-    );
+    let told =
+        format!("with Relay and without, to ready: {to_ready:.2?}, to the end: {to_end:.2?}");
     say(&told);
-    assert!(with.as_secs_f64() < without.as_secs_f64() * 1.1, "{told}");
+    for [with, without] in [to_ready, to_end].map(|took| took.map(median)) {
+        assert!(with.as_secs_f64() <= without.as_secs_f64() * 1.1, "{with:?}, {without:?}, {told}");
+    }
 }
 
 fn median(mut durations: Vec<Duration>) -> Duration {

@@ -1,13 +1,13 @@
 //! The same run twice: in a namespace that Relay leaves alone, and in a tenant's.
 
-use std::{collections::BTreeMap, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeMap, ops::Deref, sync::Arc, thread, time::Duration};
 
 use relay_tests::{
     cluster::{
         follower::Follower,
         image,
         namespace::{Namespace, PATIENCE},
-        relay::{KNOWN_IMAGE, Relay, Shared},
+        relay::{KNOWN_IMAGE, Relay},
         tekton::Tekton,
     },
     wait::eventually,
@@ -18,7 +18,7 @@ use crate::manifest::field;
 
 /// Two namespaces in which the same is run.
 pub(super) struct Pair {
-    relay: Shared,
+    relay: Box<dyn Deref<Target = Relay>>,
     plain: Namespace,
     tenant: Arc<Namespace>,
     _tekton: Tekton,
@@ -30,19 +30,30 @@ pub(super) type End = (i64, String);
 impl Pair {
     /// A plain namespace and the tenant that tests share.
     pub(super) fn new(test: &str, flags: &Value) -> Self {
-        Self::of(test, flags, Relay::common_tenant)
+        Self::of(test, flags, || Box::new(Relay::shared()), Relay::common_tenant)
+    }
+
+    /// The same while no other test uses Relay.
+    pub(super) fn alone(test: &str) -> Self {
+        Self::of(test, &json!({}), || Box::new(Relay::alone()), Relay::common_tenant)
     }
 
     /// The same with a tenant whose tools come in this way.
     pub(super) fn with_delivery(test: &str, delivery: &str) -> Self {
         let spec = json!({ "entrypointInjection": { "delivery": delivery } });
-        Self::of(test, &json!({}), |relay| Arc::new(relay.tenant(test, &spec)))
+        let tenant = |relay: &Relay| Arc::new(relay.tenant(test, &spec));
+        Self::of(test, &json!({}), || Box::new(Relay::shared()), tenant)
     }
 
-    fn of(test: &str, flags: &Value, tenant: impl FnOnce(&Relay) -> Arc<Namespace>) -> Self {
+    fn of(
+        test: &str,
+        flags: &Value,
+        relay: impl FnOnce() -> Box<dyn Deref<Target = Relay>>,
+        tenant: impl FnOnce(&Relay) -> Arc<Namespace>,
+    ) -> Self {
         // In this order everywhere, so that nobody waits for a turn that another has.
         let tekton = Tekton::with_flags(flags);
-        let relay = Relay::shared();
+        let relay = relay();
         let folder = tempfile::tempdir().expect("a folder for the image");
         let (name, words) = KNOWN_IMAGE;
         let script = "trap 'echo stopped; exit 4' TERM; echo serves; while :; do sleep 0.1; done";
