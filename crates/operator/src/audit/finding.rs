@@ -18,6 +18,8 @@ pub(super) struct Finding {
     pod: String,
     container: String,
     others: usize,
+    /// The webhook saw it, and wrote on it why it could not wrap it.
+    is_skipped: bool,
 }
 
 /// Whether a pod must be read before anything can be said.
@@ -54,7 +56,8 @@ impl Finding {
         let container = (*bare.first()?).to_owned();
         let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let about = about(pod, namespace)?;
-        Some(Self { about, pod: name, container, others: bare.len() - 1 })
+        let is_skipped = pod["metadata"]["annotations"].get(SKIPPED).is_some();
+        Some(Self { about, pod: name, container, others: bare.len() - 1, is_skipped })
     }
 
     /// By what it is known again.
@@ -66,12 +69,20 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pod, container, others, .. } = self;
+        let Self { about: _, pod, container, others, is_skipped } = self;
         write!(formatter, "pod {pod}: container {container}")?;
         if *others > 0 {
             write!(formatter, " and {others} more")?;
         }
-        formatter.write_str(" without Relay, so that the cluster keeps the output: once the webhook works, delete the pod, so that it is made anew")
+        let remedy = if *is_skipped {
+            "its annotation relay.sh/skipped says why; once that is mended"
+        } else {
+            "once the webhook works"
+        };
+        write!(
+            formatter,
+            " without Relay, so that the cluster keeps the output: {remedy}, delete the pod, so that it is made anew"
+        )
     }
 }
 
@@ -105,6 +116,15 @@ mod tests {
         let mut out = pod("/app");
         out["metadata"]["labels"] = json!({ "relay.sh/inject": "false" });
         assert_eq!(finding(&out), None);
+    }
+
+    #[test]
+    fn a_pod_that_could_not_be_wrapped_is_said_to_say_why() {
+        let mut pod = pod("/app");
+        assert!(finding(&pod).unwrap().to_string().contains("once the webhook works, delete"));
+        pod["metadata"]["annotations"] = json!({ "relay.sh/skipped": "no tools" });
+        let found = finding(&pod).unwrap().to_string();
+        assert!(found.contains("its annotation relay.sh/skipped says why"), "{found}");
     }
 
     #[test]
