@@ -11,6 +11,9 @@ use v1beta1::Tenant;
 
 /// Longest name of a tenant: it names a namespace, and stands in labels.
 const MAX_NAME_BYTES: i64 = 63;
+/// Tenants of a list that are in memory at once, thrice each: as bytes, as text, and as an object with all that says who
+/// managed its fields. One is some tens of KiB then, which an operator with many tenants would not give back.
+pub(crate) const PAGE: u32 = 16;
 /// Names that a namespace can have.
 const NAME: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 

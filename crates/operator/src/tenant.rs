@@ -1,6 +1,6 @@
 //! Gives each tenant its namespace and the tools: observe, plan (pure), apply, status.
 //!
-//! Eleven watches keep an index of what the cluster holds (`watch`, `reduce`, `mirror`, `index`), so that a
+//! Watches keep an index of what the cluster holds (`watch`, `reduce`, `mirror`, `index`), so that a
 //! plan costs no request. `plan` decides, `objects` says how things look, `apply` writes, and the status is
 //! written last and only if it changed. There is no state but the cluster: whoever leads next goes on.
 
@@ -30,7 +30,7 @@ use kube::{
 use tokio::sync::{mpsc, watch as watched};
 
 use crate::{
-    api::v1beta1::Tenant,
+    api::{self, v1beta1::Tenant},
     certificates::Held,
     events::Events,
     leader::Leadership,
@@ -98,7 +98,7 @@ impl Controller {
         index.completed().await;
         let (tenants, writer) = store::<Tenant>();
         let all = Api::<Lenient<Tenant>>::all(self.client.clone());
-        let changed = watcher(all, watcher::Config::default())
+        let changed = watcher(all, watcher::Config::default().page_size(api::PAGE))
             .default_backoff()
             .filter_map(async |event| event.map(readable).transpose())
             .modify(|tenant| tenant.managed_fields_mut().clear())

@@ -1,4 +1,4 @@
-//! Twelve watches that keep the index, and say whose plan may have changed.
+//! The watches that keep the index, and say whose plan may have changed.
 
 use std::{fmt::Debug, pin::pin};
 

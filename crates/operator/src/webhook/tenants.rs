@@ -18,7 +18,10 @@ use kube::{
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    api::v1beta1::{ConditionKind, InjectionMode, Tenant, ToolsDelivery, ToolsStatus},
+    api::{
+        self,
+        v1beta1::{ConditionKind, InjectionMode, Tenant, ToolsDelivery, ToolsStatus},
+    },
     injection::{Source, Tools},
     lenient::{Lenient, readable},
 };
@@ -129,7 +132,8 @@ impl Tenants {
     /// Follows tenants for as long as it is polled.
     pub async fn follow(&self) {
         let tenants = Api::<Lenient<Tenant>>::all(self.client.clone());
-        let mut events = pin!(watcher(tenants, watcher::Config::default()).default_backoff());
+        let pages = watcher::Config::default().page_size(api::PAGE);
+        let mut events = pin!(watcher(tenants, pages).default_backoff());
         loop {
             match events.try_next().await {
                 Ok(Some(event)) => {
