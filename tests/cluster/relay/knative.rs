@@ -138,7 +138,7 @@ fn a_pod_as_knative_makes_it_serves_and_drains_as_without_relay() {
 }
 
 #[test]
-fn a_pod_as_knative_makes_it_is_served_by_tools_of_an_image_or_an_init_container_as_well() {
+fn a_pod_of_knative_runs_where_tools_come_as_an_image_or_by_an_init_container() {
     if is_short_run() || !is_ours() {
         return;
     }

@@ -35,7 +35,8 @@ use crate::manifest::{end, is_wrapped, script};
 
 /// Pods that are created before and after what happens.
 const ENOUGH: usize = 200;
-/// Pods that are created within the 20 s for which an operator that ends still answers, on any machine.
+/// Pods that are created within the 20 s for which an operator that ends still answers, also on a machine that does much
+/// else.
 const FEW: usize = 120;
 
 /// How long an authority is announced before it signs, and how far its beginning lies before that: other clocks may be
