@@ -51,7 +51,7 @@ test-cluster: images ## Run the cluster's suite on a node for this run alone, or
 bless: ## Write the golden files of the tests anew; then read the difference
 	$(CARGO) run --quiet --locked -p relay-operator -- crds >crds/tenants.yaml.new
 	@mv crds/tenants.yaml.new crds/tenants.yaml
-	RELAY_BLESS=1 $(CARGO) test --locked -p relay-operator --test injection --test argv
+	RELAY_BLESS=1 $(CARGO) test --locked -p relay-operator --test injection --test argv --test definitions
 	RELAY_BLESS=1 $(CARGO) test --locked -p relay-tests --test charts golden
 	RELAY_BLESS=1 $(CARGO) test --locked -p relay-tests --test log_api committed
 

@@ -1,5 +1,7 @@
 //! Real registries of images, and images in them.
 
+pub mod scripted;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader},

@@ -293,8 +293,91 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::{Flags, Request};
-    use clap::Parser;
+    use super::{Config, Flags, Request};
+    use crate::{
+        api::v1beta1::InjectionMode,
+        injection::{CONTEXT_VARIABLES, Facts, Images, Outcome, Source, Tools, inject},
+    };
+    use clap::{CommandFactory, Parser};
+    use serde_json::{Value, json};
+
+    fn config(flags: &[&str]) -> Box<Config> {
+        let flags = [&["relay-operator", "--tools-image", "tools:1"], flags].concat();
+        let Ok(Request::Run(config)) = Flags::try_parse_from(flags).unwrap().resolve() else {
+            panic!("it runs")
+        };
+        config
+    }
+
+    /// What a pod with these labels is told about its part of a workflow.
+    fn told(config: &Config, labels: &Value) -> Vec<(String, String)> {
+        let source = Source::Claim("relay-tools-1".to_owned());
+        let settings = config.webhook("relay-system");
+        let facts = Facts {
+            mode: InjectionMode::Required,
+            tools: Tools::Ready { source, generation: "1".to_owned(), pull_secrets: vec![] },
+            log_url: settings.log_url,
+            audience: settings.audience,
+            context: settings.context,
+        };
+        let pod = json!({
+            "metadata": { "labels": labels },
+            "spec": { "containers": [{ "name": "main", "command": ["true"] }] },
+        });
+        let Outcome::Wrapped { patch, .. } = inject(&pod, &facts, &Images::new()) else {
+            panic!("it is wrapped")
+        };
+        let patch = serde_json::to_value(patch).unwrap();
+        let env =
+            patch.as_array().unwrap().iter().find(|it| it["path"] == "/spec/containers/0/env");
+        let all = env.unwrap()["value"].as_array().unwrap().iter();
+        let all = all.map(|it| (it["name"].as_str().unwrap(), it["value"].as_str().unwrap_or("")));
+        let ours = all.filter(|(name, _)| CONTEXT_VARIABLES.contains(name));
+        ours.map(|(name, value)| (name.replace("RELAY_", ""), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn labels_of_another_system_say_the_part_of_a_workflow_if_the_flags_name_them() {
+        let flags = [
+            "--workflow-labels=w.example/first,w.example/second",
+            "--trigger-labels=t.example/first,t.example/second",
+            "--run-labels=r.example/first,r.example/second",
+            "--step-labels=s.example/first,s.example/second",
+        ];
+        let config = config(&flags);
+        let told = |labels: Value| {
+            let told = told(&config, &labels);
+            told.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        let run =
+            json!({ "w.example/second": "a", "r.example/second": "b", "s.example/second": "c" });
+        assert_eq!(told(run), "WORKFLOW=a RUN=b STEP=c");
+        let trigger = json!({ "w.example/second": "a", "t.example/second": "d" });
+        assert_eq!(told(trigger), "WORKFLOW=a TRIGGER=d");
+        let both = json!({
+            "w.example/first": "a", "w.example/second": "x", "r.example/second": "x", "r.example/first": "b",
+        });
+        assert_eq!(told(both), "WORKFLOW=a RUN=b", "the first that the flag names counts");
+        let others = json!({ "tekton.dev/pipeline": "ci", "tekton.dev/pipelineRun": "ci-1" });
+        assert_eq!(told(others), "", "the flags took their place");
+        let own =
+            json!({ "relay.sh/workflow": "own", "relay.sh/run": "1", "w.example/first": "a" });
+        assert_eq!(told(own), "WORKFLOW=own RUN=1");
+    }
+
+    #[test]
+    fn labels_come_from_the_environment_too() {
+        let command = Flags::command();
+        let variable = |flag: &str| {
+            let mut all = command.get_arguments();
+            let argument = all.find(|argument| argument.get_long() == Some(flag)).unwrap();
+            argument.get_env().unwrap().to_str().unwrap().to_owned()
+        };
+        for part in ["workflow", "trigger", "run", "step"] {
+            let name = format!("RELAY_{}_LABELS", part.to_uppercase());
+            assert_eq!(variable(&format!("{part}-labels")), name);
+        }
+    }
 
     #[test]
     fn running_needs_tools_and_printing_definitions_does_not() {

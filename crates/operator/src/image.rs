@@ -46,7 +46,8 @@ use nodes::Cluster;
 use secrets::{Pulled, Secrets};
 use why::Why;
 
-/// How long a pod waits for what its images run.
+/// How long a pod waits for all that has to be asked for, from when it comes: whose its namespace is, its pull secrets,
+/// and what its images run.
 pub const BUDGET: Duration = Duration::from_secs(3);
 
 /// Images of one pod that are looked up, and how many of them at once.
@@ -93,13 +94,18 @@ impl Lookup {
         self.cluster.follow(self.client.clone()).await;
     }
 
-    /// What these images of a pod run, within [`BUDGET`].
-    pub async fn find(&self, json: &Value, namespace: &str, images: &[&str]) -> Looked {
+    /// What these images of a pod run, as far as that is known until `deadline`.
+    pub async fn find(
+        &self,
+        json: &Value,
+        namespace: &str,
+        images: &[&str],
+        deadline: Instant,
+    ) -> Looked {
         let mut looked = Looked::default();
         if images.is_empty() {
             return looked;
         }
-        let deadline = Instant::now() + BUDGET;
         let platforms = self.cluster.platforms(json);
         let pod = Pod { json, namespace, deadline, platforms, pulled: OnceCell::new() };
         let one = async |(at, image): (usize, &&str)| {
@@ -131,8 +137,8 @@ impl Lookup {
         let pulled = if self.finder.asks() {
             let read = pod.pulled.get_or_init(|| self.secrets.of(pod.json, pod.namespace));
             timeout_at(pod.deadline, read).await.map_err(|_| {
-                "the API server does not show the pod's pull secrets in time; try again later"
-                    .to_owned()
+                self.finder.refuse(&Why::NoSecrets);
+                Why::NoSecrets.to_string()
             })?
         } else {
             &Pulled::default()

@@ -1,8 +1,12 @@
-//! The custom resource definitions, as they are committed and as a real API server takes them.
+//! What the operator gives a cluster besides tenants' objects: definitions and the webhook's configuration, as they are
+//! committed.
 
 use std::{fs, path::Path, process::Command};
 
-use relay_operator::api;
+use relay_operator::{
+    api,
+    webhook::configuration::{Address, NAME, Wanted, plan},
+};
 
 #[test]
 fn the_committed_definitions_are_those_of_the_program() {
@@ -13,6 +17,50 @@ fn the_committed_definitions_are_those_of_the_program() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/tenants.yaml");
     let committed = fs::read_to_string(path).unwrap();
     assert!(committed == printed, "run `relay-operator crds > crds/tenants.yaml`");
+}
+
+#[test]
+fn the_webhooks_configuration_is_what_was_committed() {
+    let owner = serde_json::json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": "relay-operator", "uid": "u",
+    });
+    let wanted = Wanted {
+        namespace: "relay-system".to_owned(),
+        address: Address::Service { name: "relay-operator".to_owned(), port: 443 },
+        bundle: "PEM".to_owned(),
+        owner: Some(serde_json::from_value(owner).unwrap()),
+    };
+    let planned = serde_json::to_value(plan(&wanted, None).unwrap()).unwrap();
+    let text = format!("{planned:#}\n");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/webhook/configuration.json");
+    if is_blessing() {
+        fs::write(&golden, &text).unwrap();
+    }
+    let committed = fs::read_to_string(&golden).unwrap();
+    assert!(committed == text, "run `make bless`, and read the difference: {text}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "`make bless` says it")]
+fn is_blessing() -> bool {
+    std::env::var_os("RELAY_BLESS").is_some()
+}
+
+/// Webhooks are asked in the order of their configurations' names. What others add is seen when this one is asked again;
+/// what they would only change where it is missing, such as a command, they see as Relay left it.
+#[test]
+fn the_webhook_is_asked_before_those_that_add_containers() {
+    let others = [
+        "0500-amazon-eks-fargate-mutation.amazonaws.com",
+        "aks-webhook-admission-controller",
+        "azure-wi-webhook-mutating-webhook-configuration",
+        "dapr-sidecar-injector",
+        "istio-sidecar-injector",
+        "linkerd-proxy-injector-webhook-config",
+        "pod-identity-webhook",
+        "vault-agent-injector-cfg",
+        "webhook.pipeline.tekton.dev",
+    ];
+    assert!(others.iter().all(|other| NAME < *other));
 }
 
 #[test]

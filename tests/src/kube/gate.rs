@@ -1,14 +1,17 @@
-//! A way to a server that a test can close.
+//! A way to a server that a test can close, or make endlessly slow.
 
 use std::{
-    io,
+    io::{self, Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
 };
+
+/// Bytes that are passed on at once.
+const BUFFER: usize = 16 << 10;
 
 /// Passes connections on to a server while it is open.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub struct Gate {
 #[derive(Debug, Default)]
 struct State {
     is_closed: AtomicBool,
+    is_held: Mutex<bool>,
+    released: Condvar,
     streams: Mutex<Vec<TcpStream>>,
 }
 
@@ -60,6 +65,17 @@ impl Gate {
         }
     }
 
+    /// Keeps what is on its way from now on: to both sides the other seems slow.
+    pub fn hold(&self) {
+        *self.state.is_held.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// Lets through what was kept, and what comes after it.
+    pub fn release(&self) {
+        *self.state.is_held.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.state.released.notify_all();
+    }
+
     /// Lets connections through again.
     pub fn open(&self) {
         self.state.is_closed.store(false, Ordering::SeqCst);
@@ -67,22 +83,34 @@ impl Gate {
 }
 
 impl State {
-    fn pass(&self, near: TcpStream, server: &str) -> io::Result<()> {
+    /// Returns once nothing is kept.
+    fn wait(&self) {
+        let is_held = self.is_held.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.released.wait_while(is_held, |is_held| *is_held));
+    }
+
+    fn pass(self: &Arc<Self>, near: TcpStream, server: &str) -> io::Result<()> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_closed.load(Ordering::SeqCst) {
             return Ok(());
         }
         let far = TcpStream::connect(server)?;
         streams.extend([near.try_clone()?, far.try_clone()?]);
-        copy(near.try_clone()?, far.try_clone()?);
-        copy(far, near);
+        copy(Arc::clone(self), near.try_clone()?, far.try_clone()?);
+        copy(Arc::clone(self), far, near);
         Ok(())
     }
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream) {
+fn copy(state: Arc<State>, mut from: TcpStream, mut to: TcpStream) {
     thread::spawn(move || {
-        drop(io::copy(&mut from, &mut to));
+        let mut buffer = vec![0; BUFFER];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            state.wait();
+            if to.write_all(&buffer[..length]).is_err() {
+                break;
+            }
+        }
         drop(to.shutdown(Shutdown::Write));
     });
 }

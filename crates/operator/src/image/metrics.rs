@@ -38,6 +38,7 @@ pub(super) enum Became {
     Stale,
     BadName,
     NotAsked,
+    NoSecrets,
     Refused,
     Missing,
     Busy,
@@ -79,6 +80,7 @@ impl Became {
         match why {
             Why::BadName => Self::BadName,
             Why::NeverPulled | Why::NotAsked => Self::NotAsked,
+            Why::NoSecrets => Self::NoSecrets,
             Why::Refused { .. } => Self::Refused,
             Why::Missing { .. } => Self::Missing,
             Why::Busy { .. } => Self::Busy,
@@ -102,6 +104,7 @@ impl EncodeLabelValue for Became {
             Self::Stale => "stale",
             Self::BadName => "bad-name",
             Self::NotAsked => "not-asked",
+            Self::NoSecrets => "no-secrets",
             Self::Refused => "refused",
             Self::Missing => "missing",
             Self::Busy => "busy",

@@ -13,6 +13,8 @@ pub(super) enum Why {
     NeverPulled,
     /// No registry is ever asked here.
     NotAsked,
+    /// The API server does not show the pod's pull secrets in time.
+    NoSecrets,
     /// Neither any credential nor none is good enough.
     Refused {
         /// Who refuses.
@@ -80,9 +82,11 @@ impl Why {
     /// Whether the same question may have another answer soon, so that an earlier answer still counts.
     pub(super) fn is_passing(&self) -> bool {
         match self {
-            Self::Busy { .. } | Self::Unreachable { .. } | Self::Slow { .. } | Self::Crowded => {
-                true
-            }
+            Self::Busy { .. }
+            | Self::Unreachable { .. }
+            | Self::Slow { .. }
+            | Self::NoSecrets
+            | Self::Crowded => true,
             Self::Failing { status, .. } => *status >= 500 || *status == 408,
             Self::BadName
             | Self::NeverPulled
@@ -114,9 +118,11 @@ impl Why {
             }
             Self::Refused { .. } => "check the pull secrets of the pod and of its service account",
             Self::Missing { .. } => "push it, or correct its name",
-            Self::Busy { .. } | Self::Failing { .. } | Self::Slow { .. } | Self::Crowded => {
-                "try again later"
-            }
+            Self::Busy { .. }
+            | Self::Failing { .. }
+            | Self::Slow { .. }
+            | Self::NoSecrets
+            | Self::Crowded => "try again later",
             Self::Unreachable { .. } => "check that the operator can reach it",
             Self::Forbidden { .. } => {
                 "say in the operator's --images-config where that registry is"
@@ -156,6 +162,9 @@ impl fmt::Display for Why {
             }
             Self::Unreachable { registry, cause } => {
                 write!(formatter, "{registry} cannot be reached: {cause}")
+            }
+            Self::NoSecrets => {
+                formatter.write_str("the API server does not show the pod's pull secrets in time")
             }
             Self::Slow { registry } => write!(formatter, "{registry} did not answer in time"),
             Self::Forbidden { host, because } => {

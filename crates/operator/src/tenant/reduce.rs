@@ -207,6 +207,10 @@ fn waits_since(object: &Pod) -> Option<Time> {
 }
 
 /// What is of interest of a node of Linux; others run no pod that is wrapped.
+///
+/// Every node counts to which a pod might come: one that is cordoned may be free again when a pod is placed, taints are
+/// tolerated by whom they are for, and a node that is no machine (a virtual kubelet) takes pods all the same. A way that
+/// only some nodes can go would leave a pod waiting on the others; the one that is taken instead works everywhere.
 pub(super) fn node(object: &Node) -> Option<seen::Node> {
     let info = object.status.as_ref()?.node_info.as_ref()?;
     let (kubelet, runtime) = (&info.kubelet_version, &info.container_runtime_version);

@@ -8,7 +8,10 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, error::Elapsed, timeout_at},
+};
 
 use super::{
     Tenants, Wish,
@@ -17,7 +20,7 @@ use super::{
     review::{Answer, Request, Review, Subject},
 };
 use crate::{
-    image::Lookup,
+    image::{BUDGET, Lookup},
     injection::{
         ContextLabels, Facts, Outcome, Patch, Tools, inject, inject_ephemeral, wanted,
         wanted_ephemeral,
@@ -53,19 +56,22 @@ enum NoAnswer {
     Bad(#[source] super::review::BadReview),
     #[error("the tenant of the namespace is not known, and the API server does not say")]
     Tenant(#[source] kube::Error),
+    #[error("the tenant of the namespace is not known, and the API server does not say it in time")]
+    Late(#[source] Elapsed),
 }
 
 impl Reviewer {
-    pub(super) async fn review(&self, body: Bytes) -> Response {
-        let begun = Instant::now();
-        let reviewed = self.try_review(&body).await;
+    /// The answer to a review whose request began then.
+    pub(super) async fn review(&self, body: Bytes, begun: Instant) -> Response {
+        let reviewed = self.try_review(&body, begun + BUDGET).await;
         let (response, became) = match reviewed {
             Ok((answer, became)) => (Json(answer).into_response(), became),
             Err(error) => {
                 let cause = &error as &dyn std::error::Error;
                 let status = match error {
                     NoAnswer::Bad(_) => StatusCode::BAD_REQUEST,
-                    NoAnswer::Tenant(_) => StatusCode::SERVICE_UNAVAILABLE,
+                    // Of a 503 the API server would not show people the text.
+                    NoAnswer::Tenant(_) | NoAnswer::Late(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 };
                 // Anyone may send what is no review: that must not fill logs.
                 if status == StatusCode::BAD_REQUEST {
@@ -80,14 +86,20 @@ impl Reviewer {
         response
     }
 
-    async fn try_review(&self, body: &[u8]) -> Result<(Answer, Became), NoAnswer> {
+    /// Whatever has to be asked for is asked for until `deadline`.
+    async fn try_review(
+        &self,
+        body: &[u8],
+        deadline: Instant,
+    ) -> Result<(Answer, Became), NoAnswer> {
         let request = Review::read(body).map_err(NoAnswer::Bad)?;
-        let wish = self.tenants.wish(&request.namespace).await.map_err(NoAnswer::Tenant)?;
+        let wish = timeout_at(deadline, self.tenants.wish(&request.namespace)).await;
+        let wish = wish.map_err(NoAnswer::Late)?.map_err(NoAnswer::Tenant)?;
         let Some(wish) = wish else {
             return Ok((request.allow(&Patch::default(), None), Became::NoTenant));
         };
         let facts = self.facts(wish);
-        let outcome = self.outcome(&request, &facts).await;
+        let outcome = self.outcome(&request, &facts, deadline).await;
         Ok(match outcome {
             Some(outcome) => self.answer(&request, outcome),
             None => (request.allow(&Patch::default(), None), Became::Unchanged),
@@ -95,17 +107,23 @@ impl Reviewer {
     }
 
     /// What becomes of a pod, once it is known what its images run.
-    async fn outcome(&self, request: &Request, facts: &Facts) -> Option<Outcome> {
+    async fn outcome(
+        &self,
+        request: &Request,
+        facts: &Facts,
+        deadline: Instant,
+    ) -> Option<Outcome> {
         let Request { namespace, object: pod, old_object: before, .. } = request;
         match request.subject() {
             Subject::Pod => {
-                let looked = self.lookup.find(pod, namespace, &wanted(pod, facts)).await;
+                let wanted = wanted(pod, facts);
+                let looked = self.lookup.find(pod, namespace, &wanted, deadline).await;
                 self.tell_stale(request, &looked.stale);
                 Some(inject(pod, facts, &looked.images))
             }
             Subject::EphemeralContainers => {
                 let wanted = wanted_ephemeral(pod, before);
-                let looked = self.lookup.find(pod, namespace, &wanted).await;
+                let looked = self.lookup.find(pod, namespace, &wanted, deadline).await;
                 self.tell_stale(request, &looked.stale);
                 Some(inject_ephemeral(pod, before, facts, &looked.images))
             }

@@ -1,5 +1,7 @@
 //! The configuration that makes the API server ask the webhook. Pure.
 
+use std::time::Duration;
+
 use k8s_openapi::{
     ByteString,
     api::admissionregistration::v1::{
@@ -18,13 +20,15 @@ use crate::{api::v1beta1::InjectionMode, injection::INJECT};
 pub const NAME: &str = "0-relay-injection";
 /// Label on a tenant's namespace: how strictly pods are wrapped.
 const MODE_LABEL: &str = "relay.sh/injection";
+/// Asks the enforcer of AKS to leave the selectors alone; they exclude the control plane by themselves.
+const UNENFORCED: (&str, &str) = ("admissions.enforcer/disabled", "true");
 /// What the API server itself labels every namespace with.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// Namespaces of the cluster itself: a webhook that is down must not keep it from starting.
 const NEVER: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
-/// Seconds that the API server waits. An answer costs a millisecond; a controller that meets a dead webhook
-/// should learn it soon.
-const TIMEOUT: i32 = 5;
+/// How long the API server waits. An answer costs a millisecond, or a question to a registry; a controller that
+/// meets a dead webhook should learn it soon.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the API server finds the webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,13 +80,18 @@ pub fn plan(
     let is_there = webhooks.iter().all(|webhook| known.iter().any(|known| is_same(webhook, known)));
     let owners = there.and_then(|there| there.metadata.owner_references.as_deref());
     let is_owned = wanted.owner.iter().all(|owner| owners.is_some_and(|all| all.contains(owner)));
-    (!is_there || !is_owned).then(|| configuration(wanted, webhooks))
+    let annotations = there.and_then(|there| there.metadata.annotations.as_ref());
+    let (name, value) = UNENFORCED;
+    let is_unenforced =
+        annotations.and_then(|all| all.get(name)).is_some_and(|there| there == value);
+    let is_right = is_there && is_owned && is_unenforced;
+    (!is_right).then(|| configuration(wanted, webhooks))
 }
 
 fn configuration(wanted: &Wanted, webhooks: Vec<MutatingWebhook>) -> MutatingWebhookConfiguration {
     let labels = [("app.kubernetes.io/managed-by".to_owned(), "relay-operator".to_owned())];
-    // Asks the enforcer of AKS to leave the selectors alone; they exclude the control plane by themselves.
-    let annotations = [("admissions.enforcer/disabled".to_owned(), "true".to_owned())];
+    let (name, value) = UNENFORCED;
+    let annotations = [(name.to_owned(), value.to_owned())];
     MutatingWebhookConfiguration {
         metadata: ObjectMeta {
             name: Some(NAME.to_owned()),
@@ -115,7 +124,7 @@ fn webhook(wanted: &Wanted, mode: InjectionMode, failure_policy: &str) -> Mutati
         reinvocation_policy: Some("IfNeeded".to_owned()),
         rules: Some(vec![rule("pods", "CREATE"), rule("pods/ephemeralcontainers", "UPDATE")]),
         side_effects: "None".to_owned(),
-        timeout_seconds: Some(TIMEOUT),
+        timeout_seconds: i32::try_from(TIMEOUT.as_secs()).ok(),
     }
 }
 

@@ -19,7 +19,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use hyper::body::{Frame, SizeHint};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     server::REVIEW_TIMEOUT,
@@ -49,6 +49,10 @@ pub(super) struct Memory {
     answers: Arc<Stock>,
     large: Arc<Stock>,
 }
+
+/// When the head of a request had come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun(pub(super) Instant);
 
 /// Memory for one review.
 #[derive(Debug)]
@@ -137,9 +141,10 @@ fn values_bytes(body: &[u8]) -> usize {
 pub(super) async fn limit(
     State(memory): State<Memory>,
     Extension(guest): Extension<Guest>,
-    request: Request<Body>,
+    mut request: Request<Body>,
     next: Next,
 ) -> Response {
+    request.extensions_mut().insert(Begun(Instant::now()));
     let length = request.headers().get(CONTENT_LENGTH);
     let length = length.and_then(|text| text.to_str().ok()?.parse::<usize>().ok());
     let Some(length) = length else { return StatusCode::LENGTH_REQUIRED.into_response() };

@@ -29,13 +29,19 @@ use tokio_util::sync::CancellationToken;
 use super::{
     PATH, Readiness,
     answer::Reviewer,
-    limits::{BUFFER, MAX_BODY, MAX_CONNECTIONS, Memory, limit},
+    configuration,
+    limits::{BUFFER, Begun, MAX_BODY, MAX_CONNECTIONS, Memory, limit},
     stock::{Guest, Stock},
 };
-use crate::certificates::Serving;
+use crate::{certificates::Serving, image::BUDGET};
 
 /// How long a review may take: less than the API server waits, so that it hears of it.
 pub(super) const REVIEW_TIMEOUT: Duration = Duration::from_secs(4);
+// Whoever waits for an image, a review, or the webhook hears the reason from whom it waits for.
+const _: () = assert!(
+    BUDGET.as_millis() < REVIEW_TIMEOUT.as_millis()
+        && REVIEW_TIMEOUT.as_millis() < configuration::TIMEOUT.as_millis()
+);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the head of a request may take, and an idle HTTP/1.1 connection. The API server closes an idle one after
@@ -103,12 +109,13 @@ async fn say_if_last(
 async fn review(
     State((reviewer, memory)): State<(Reviewer, Memory)>,
     Extension(guest): Extension<Guest>,
+    Extension(Begun(begun)): Extension<Begun>,
     body: Bytes,
 ) -> Response {
     let Some(room) = memory.for_values(&guest, &body).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
-    let answer = reviewer.review(body).await;
+    let answer = reviewer.review(body, begun).await;
     let answer = memory.count(&guest, answer).await;
     drop(room);
     answer

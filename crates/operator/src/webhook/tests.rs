@@ -87,6 +87,24 @@ fn a_configuration_without_its_owner_is_applied_again() {
 }
 
 #[test]
+fn a_word_to_others_that_was_taken_away_comes_back() {
+    let mut there = planned();
+    let annotations = there.metadata.annotations.as_mut().expect("it has one");
+    annotations.insert("example.org/note".to_owned(), "theirs".to_owned());
+    assert_eq!(plan(&wanted(), Some(&there)), None, "what others add stays");
+    for value in [Some("false"), None] {
+        let annotations = there.metadata.annotations.as_mut().expect("it has one");
+        annotations.remove("admissions.enforcer/disabled");
+        annotations.extend(
+            value.map(|value| ("admissions.enforcer/disabled".to_owned(), value.to_owned())),
+        );
+        assert_eq!(plan(&wanted(), Some(&there)), Some(planned()), "{value:?}");
+    }
+    there.metadata.annotations = None;
+    assert!(plan(&wanted(), Some(&there)).is_some());
+}
+
+#[test]
 fn what_somebody_adds_to_selectors_stays_and_what_is_taken_away_comes_back() {
     fn selector(there: &mut MutatingWebhookConfiguration) -> &mut Vec<LabelSelectorRequirement> {
         let webhook = &mut there.webhooks.as_mut().expect("two webhooks")[0];

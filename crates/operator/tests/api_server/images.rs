@@ -1,24 +1,15 @@
 //! What images run is asked under the pull secrets that a real API server holds.
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::Duration,
-};
-
-use k8s_openapi::api::{
-    core::v1::{Node, Secret, ServiceAccount},
-    events::v1::Event,
-};
+use k8s_openapi::api::core::v1::{Node, Secret, ServiceAccount};
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, PostParams},
 };
 use relay_tests::{
     certificate::Authority,
     registry::{CONFIG, Content, Registry, USER},
 };
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use super::lab::{Creation, Lab, is_wrapped, pod};
 
@@ -147,42 +138,5 @@ async fn the_nodes_say_for_which_platforms_an_image_is_looked_up() {
     })
     .await;
     drop(nodes.delete(&name, &DeleteParams::default()).await);
-    lab.end().await;
-}
-
-/// Takes the minute for which an answer counts.
-#[tokio::test]
-async fn when_the_registry_is_gone_pods_are_wrapped_by_what_it_said_before_and_an_event_says_so() {
-    let registry = Registry::new();
-    push(&registry).await;
-    let images = format!(
-        "registries: [{{host: {REGISTRY}, endpoints: [{{url: 'http://{}', local: true}}]}}]",
-        registry.host()
-    );
-    let Some(lab) = Lab::start_asking(&images).await else { return };
-    let create = async |name: &str, how| {
-        lab.cluster.create(&lab.required, &without_command(name, &json!({})), how).await
-    };
-    lab.wait_for("its image is looked up", async |_| create("p", Creation::DryRun).await.is_ok())
-        .await;
-    drop(registry);
-    let client = lab.cluster.client.clone();
-    let events = Api::<Event>::namespaced(client, &lab.required);
-    let number = AtomicU32::new(0);
-    lab.wait_for("an event says so", async |_| {
-        sleep(Duration::from_secs(2)).await;
-        let name = format!("p{}", number.fetch_add(1, Relaxed));
-        let created = create(&name, Creation::Real).await.expect("what was said before counts");
-        assert!(is_wrapped(&created));
-        let all = events.list(&ListParams::default()).await.expect("events can be read");
-        all.iter().any(|event| {
-            event.reason.as_deref() == Some("StaleImage")
-                && event
-                    .note
-                    .as_deref()
-                    .is_some_and(|note| note.contains("registry.test/acme/app:1"))
-        })
-    })
-    .await;
     lab.end().await;
 }

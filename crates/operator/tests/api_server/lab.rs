@@ -33,7 +33,7 @@ use relay_operator::{
         register,
     },
 };
-use relay_tests::control_plane::kubeconfig;
+use relay_tests::{control_plane::kubeconfig, kube::gate::Gate};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::{
@@ -53,6 +53,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// A cluster that a test may do anything in.
 pub(crate) struct Cluster {
     pub(crate) client: Client,
+    config: Config,
     /// An address of this machine that the API server can reach.
     pub(crate) host: IpAddr,
     _alone: MutexGuard<'static, ()>,
@@ -69,6 +70,8 @@ pub(crate) struct Lab {
     pub(crate) names: Names,
     pub(crate) followed: Followed,
     pub(crate) address: SocketAddr,
+    /// Between the webhook and the API server.
+    pub(crate) gate: Gate,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -83,8 +86,19 @@ impl Cluster {
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
         let config = config.expect("a kubeconfig with a cluster");
         let host = reachable_from(&config.cluster_url);
-        let client = Client::try_from(config).expect("a client");
-        Some(Self { client, host, _alone: alone })
+        let client = Client::try_from(config.clone()).expect("a client");
+        Some(Self { client, config, host, _alone: alone })
+    }
+
+    /// A gate to the API server, and a client that reaches it only through that.
+    fn gate(&self) -> (Gate, Client) {
+        let server = &self.config.cluster_url;
+        let host = server.host().expect("a server has a host");
+        let gate = Gate::to(&format!("{host}:{}", server.port_u16().unwrap_or(443)));
+        let mut config = self.config.clone();
+        config.cluster_url = format!("https://{}", gate.address()).parse().expect("an address");
+        config.tls_server_name = Some(host.trim_matches(['[', ']']).to_owned());
+        (gate, Client::try_from(config).expect("a client"))
     }
 
     pub(crate) fn api<Kind>(&self) -> Api<Kind>
@@ -122,7 +136,7 @@ impl Cluster {
         assert!(created.is_ok() || created.is_err_and(is_there), "no service account in {name}");
     }
 
-    async fn make_tenant(&self, name: &str, mode: &str) {
+    pub(crate) async fn make_tenant(&self, name: &str, mode: &str) {
         let labels = json!({ "relay.sh/tenant": name, "relay.sh/injection": mode });
         self.make_namespace(name, labels).await;
         let head = json!({ "apiVersion": "relay.sh/v1beta1", "kind": "Tenant", "metadata": { "name": name } });
@@ -216,6 +230,7 @@ impl Lab {
         renew(&cluster.client, &namespace, (&names, &periods), moment).await.expect("certificates");
         let listener = TcpListener::bind((cluster.host, 0)).await.expect("a port");
         let address = listener.local_addr().expect("it is bound");
+        let (gate, through) = cluster.gate();
         let mut lab = Self {
             cluster,
             namespace,
@@ -224,10 +239,11 @@ impl Lab {
             nobody,
             names,
             address,
+            gate,
             followed: Followed::new(),
             tasks: Vec::new(),
         };
-        lab.run(listener, images);
+        lab.run(listener, through, images);
         let required = lab.required.clone();
         lab.wait_for("the API server asks the webhook", async |lab| {
             let created = lab.cluster.create(&required, &pod("first"), Creation::DryRun).await;
@@ -237,10 +253,9 @@ impl Lab {
         Some(lab)
     }
 
-    fn run(&mut self, listener: TcpListener, images: &str) {
+    fn run(&mut self, listener: TcpListener, through: Client, images: &str) {
         // Two libraries of the test choose a provider by what is installed.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let client = self.cluster.client.clone();
         let settings = Settings {
             log_url: format!("https://relay-log-service.{}.svc:8443", self.namespace),
             audience: "relay".to_owned(),
@@ -252,11 +267,12 @@ impl Lab {
         let metrics = Metrics::new(&mut counters);
         let images = File::read(images).and_then(Registries::new).expect("it makes sense");
         let finder = Finder::new(images, &self.namespace, image::Metrics::new(&mut counters));
-        let webhook = Webhook::new(client.clone(), settings, &self.followed, finder, metrics);
+        let webhook = Webhook::new(through, settings, &self.followed, finder, metrics);
         self.tasks.push(tokio::spawn(async move {
             webhook.run(listener, CancellationToken::new()).await.expect("TLS can be set up");
         }));
         let (followed, namespace) = (self.followed.clone(), self.namespace.clone());
+        let client = self.cluster.client.clone();
         let following = client.clone();
         self.tasks
             .push(tokio::spawn(async move { follow(following, &namespace, &followed).await }));

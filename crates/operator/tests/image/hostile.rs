@@ -8,23 +8,26 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use relay_tests::registry::{Content, INDEX, MANIFEST};
-
-use crate::{
-    lab::{Asker, Lab, REGISTRY, config_of, index_of, runs},
-    server::{Asked, Server, Shelf, challenge, endless, redirect, status},
+use relay_tests::registry::{
+    Content, INDEX, MANIFEST,
+    scripted::{Asked, Server, Shelf, challenge, endless, redirect, status},
 };
+
+use crate::lab::{Asker, Lab, REGISTRY, config_of, index_of, one, runs};
 
 const IMAGE: &str = "registry.test/acme/app:1";
 
-/// Asks a registry that answers like this for an image, and expects a clause with these words.
+/// Asks a registry that answers like this for an image, and expects a clause with these words, and that it is counted
+/// like this.
 async fn refused(
     answer: impl Fn(&Asked) -> Response + Send + Sync + 'static,
+    result: &str,
     words: &[&str],
 ) -> Vec<Asked> {
     let server = Server::new(answer).await;
     let lab = Lab::asking(&[&server.host()]);
     expect(&lab.find_as(&Asker::named(&["me"]), IMAGE).await.unwrap_err(), words);
+    assert_eq!(lab.count(result), 1, "{result}: {words:?}");
     server.asked()
 }
 
@@ -35,6 +38,7 @@ async fn given_up(answer: impl Fn(&Asked) -> Response + Send + Sync + 'static) {
     let clause = lab.find_in_time(&Asker::named(&["me"]), IMAGE).await.unwrap_err();
     // A machine with much else to do does not blame the registry.
     expect(&clause, &["try again later"]);
+    assert_eq!(lab.count("slow") + lab.count("crowded"), 1);
 }
 
 fn expect(clause: &str, words: &[&str]) {
@@ -46,18 +50,18 @@ fn expect(clause: &str, words: &[&str]) {
 
 #[tokio::test]
 async fn a_status_that_is_no_success_is_named() {
-    for (code, words) in [
-        (401, &["refuses its image", "1 credentials", "check the pull secrets"][..]),
-        (403, &["refuses its image"]),
-        (404, &["does not have its image", "push it"]),
-        (429, &["too many requests", "try again later"]),
-        (500, &["status 500"]),
-        (503, &["status 503"]),
-        (418, &["status 418"]),
-        (204, &["status 204"]),
-        (304, &["status 304"]),
+    for (code, result, words) in [
+        (401, "refused", &["refuses its image", "1 credentials", "check the pull secrets"][..]),
+        (403, "refused", &["refuses its image"]),
+        (404, "missing", &["does not have its image", "push it"]),
+        (429, "busy", &["too many requests", "try again later"]),
+        (500, "failing", &["status 500"]),
+        (503, "failing", &["status 503"]),
+        (418, "failing", &["status 418"]),
+        (204, "failing", &["status 204"]),
+        (304, "failing", &["status 304"]),
     ] {
-        drop(refused(move |_| status(code), words).await);
+        drop(refused(move |_| status(code), result, words).await);
     }
 }
 
@@ -75,8 +79,10 @@ async fn a_registry_that_never_answers_is_given_up_on() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let clause = Lab::asking(&[&address]).find(IMAGE).await.unwrap_err();
+        let lab = Lab::asking(&[&address]);
+        let clause = lab.find(IMAGE).await.unwrap_err();
         assert!(clause.contains("cannot be reached"), "{clause}");
+        assert_eq!(lab.count("unreachable"), 1);
     };
     tokio::join!(asked, silent, gone);
 }
@@ -85,7 +91,7 @@ async fn a_registry_that_never_answers_is_given_up_on() {
 fn on_get(
     get: impl Fn(&Asked, &Shelf) -> Response + Send + Sync + 'static,
 ) -> impl Fn(&Asked) -> Response + Send + Sync + 'static {
-    let shelf = Shelf::of_one("a");
+    let shelf = one("a");
     move |asked| if asked.method == Method::HEAD { shelf.answer(asked) } else { get(asked, &shelf) }
 }
 
@@ -104,10 +110,10 @@ async fn a_body_that_does_not_end_is_not_read_to_its_end() {
         shelf.answer(asked)
     });
     tokio::join!(
-        refused(flood, &["more than 4096 KiB"]),
+        refused(flood, "wrong", &["more than 4096 KiB"]),
         given_up(trickle),
-        refused(claimed, &["more than 4096 KiB"]),
-        refused(config, &["more than 8192 KiB"]),
+        refused(claimed, "wrong", &["more than 4096 KiB"]),
+        refused(config, "wrong", &["more than 8192 KiB"]),
     );
 }
 
@@ -130,29 +136,34 @@ async fn content_that_is_not_what_its_digest_says_is_refused() {
         let bytes = bytes.unwrap().unwrap();
         bytes.slice(..bytes.len() - 1).into_response()
     });
-    drop(refused(manifest, &["something else than sha256:"]).await);
-    drop(refused(config, &["something else than sha256:"]).await);
-    drop(refused(cut, &["something else than sha256:"]).await);
+    drop(refused(manifest, "wrong", &["something else than sha256:"]).await);
+    drop(refused(config, "wrong", &["something else than sha256:"]).await);
+    drop(refused(cut, "wrong", &["something else than sha256:"]).await);
 }
 
 #[tokio::test]
 async fn what_is_no_image_is_refused() {
-    for (bytes, media_type, words) in [
-        (&b"<html>"[..], MANIFEST, "not that of an image"),
-        (b"", MANIFEST, "not that of an image"),
-        (b"{}", MANIFEST, "contradicts itself"),
-        (b"{\"manifests\": []}", MANIFEST, "contradicts itself"),
-        (b"{\"schemaVersion\": 1}", MANIFEST, "version 1"),
-        (b"\xff\xfe", MANIFEST, "not that of an image"),
-        (b"{\"manifests\": []}", INDEX, "not made for linux/amd64"),
+    for (bytes, media_type, result, words) in [
+        (&b"<html>"[..], MANIFEST, "wrong", "not that of an image"),
+        (b"", MANIFEST, "wrong", "not that of an image"),
+        (b"{}", MANIFEST, "wrong", "contradicts itself"),
+        (b"{\"manifests\": []}", MANIFEST, "wrong", "contradicts itself"),
+        (b"{\"schemaVersion\": 1}", MANIFEST, "wrong", "version 1"),
+        (b"\xff\xfe", MANIFEST, "wrong", "not that of an image"),
+        (b"{\"manifests\": []}", INDEX, "no-platform", "not made for linux/amd64"),
     ] {
         let shelf = Shelf::default().tag("1", &Content::of(bytes.to_vec(), media_type));
-        drop(refused(move |asked| shelf.answer(asked), &[words]).await);
+        drop(refused(move |asked| shelf.answer(asked), result, &[words]).await);
     }
     let nothing = Content::of(b"[]".to_vec(), "application/vnd.oci.image.config.v1+json");
     let shelf = Shelf::default().with(&nothing).tag("1", &Content::manifest(&nothing));
     drop(
-        refused(move |asked| shelf.answer(asked), &["configuration is not that of an image"]).await,
+        refused(
+            move |asked| shelf.answer(asked),
+            "wrong",
+            &["configuration is not that of an image"],
+        )
+        .await,
     );
 }
 
@@ -166,15 +177,15 @@ async fn indexes_that_lead_to_indexes_end() {
         index = index_of(&[("linux/amd64", &index)]);
     }
     let shelf = shelf.tag("1", &index);
-    let asked = refused(move |asked| shelf.answer(asked), &["lead too deep"]).await;
+    let asked = refused(move |asked| shelf.answer(asked), "wrong", &["lead too deep"]).await;
     assert!(asked.len() < 8, "{}", asked.len());
 }
 
 #[tokio::test]
 async fn redirects_are_followed_only_so_often_and_only_to_whom_it_is_safe() {
-    let asked = refused(|asked| redirect(&asked.path), &["more than 3 redirects"]).await;
+    let asked = refused(|asked| redirect(&asked.path), "wrong", &["more than 3 redirects"]).await;
     assert_eq!(asked.len(), 8, "a first question and three more, with a credential and without");
-    drop(refused(|_| redirect("https://["), &["redirect to nowhere"]).await);
+    drop(refused(|_| redirect("https://["), "wrong", &["redirect to nowhere"]).await);
     let trap = Server::new(|_| status(200)).await;
     for place in [
         format!("http://{}/x", trap.host()),
@@ -185,7 +196,14 @@ async fn redirects_are_followed_only_so_often_and_only_to_whom_it_is_safe() {
         "https://relay-log-service.relay-system.svc:8443/x".to_owned(),
         "file:///etc/passwd".to_owned(),
     ] {
-        drop(refused(move |_| redirect(&place), &["is not asked for its image, because"]).await);
+        drop(
+            refused(
+                move |_| redirect(&place),
+                "forbidden",
+                &["is not asked for its image, because"],
+            )
+            .await,
+        );
     }
     assert_eq!(trap.asked().len(), 0);
 }
@@ -193,7 +211,7 @@ async fn redirects_are_followed_only_so_often_and_only_to_whom_it_is_safe() {
 #[tokio::test]
 async fn a_redirect_within_the_registry_keeps_the_credential() {
     let password = format!("Basic {}", STANDARD.encode("me:secret"));
-    let shelf = Shelf::of_one("a");
+    let shelf = one("a");
     let expected = password.clone();
     let server = Server::new(move |asked| match asked.path.strip_prefix("/moved") {
         _ if asked.authorization() != Some(&expected) => challenge("Basic realm=\"x\""),
@@ -222,16 +240,17 @@ async fn credentials_go_to_no_token_server_that_is_local_or_without_tls() {
         "http://auth.example.com/token".to_owned(),
     ] {
         let asked =
-            refused(move |_| bearer(&realm), &["is not asked for its image, because"]).await;
+            refused(move |_| bearer(&realm), "forbidden", &["is not asked for its image, because"])
+                .await;
         assert!(asked.iter().all(|asked| asked.authorization().is_none()), "{asked:?}");
     }
     assert_eq!(trap.asked().len(), 0);
-    drop(refused(|_| bearer("nowhere"), &["a token server that is nowhere"]).await);
+    drop(refused(|_| bearer("nowhere"), "wrong", &["a token server that is nowhere"]).await);
 }
 
 #[tokio::test]
 async fn a_token_server_that_the_configuration_names_is_asked_with_the_credential() {
-    let shelf = Shelf::of_one("a");
+    let shelf = one("a");
     let tokens = Server::new(|asked| match asked.authorization() {
         Some(_) => r#"{"access_token": "good"}"#.into_response(),
         None => status(401),
@@ -274,7 +293,7 @@ async fn an_answer_of_a_token_server_that_is_no_token_is_refused() {
                 bearer(&format!("http://{host}/token"))
             }
         };
-        drop(refused(own, &["gives no token"]).await);
+        drop(refused(own, "wrong", &["gives no token"]).await);
     }
 }
 
@@ -312,7 +331,8 @@ async fn local_addresses_are_asked_only_if_the_configuration_says_so() {
         let clause = lab.find(&image).await.unwrap_err();
         assert!(clause.contains("is not asked for its image, because"), "{image}: {clause}");
     }
-    assert_eq!(trap.asked().len(), 0);
+    assert_eq!((trap.asked().len(), lab.count("forbidden")), (0, 8));
     let clause = lab.find("NGINX").await.unwrap_err();
     assert!(clause.contains("not valid"), "{clause}");
+    assert_eq!(lab.count("bad-name"), 1);
 }

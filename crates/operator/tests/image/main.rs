@@ -6,4 +6,3 @@ mod lab;
 mod real;
 mod remembered;
 mod rights;
-mod server;

@@ -5,13 +5,13 @@ use std::time::Duration;
 use axum::{http::Method, response::IntoResponse as _};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future::join_all;
-use relay_tests::registry::Content;
+use relay_tests::registry::{
+    Content,
+    scripted::{Server, Shelf, challenge, endless, status},
+};
 use tokio::time;
 
-use crate::{
-    lab::{Asker, Lab, config_of, index_of, runs},
-    server::{Server, Shelf, challenge, endless, status},
-};
+use crate::lab::{Asker, Lab, config_of, index_of, one, runs};
 
 const IMAGE: &str = "registry.test/acme/app:1";
 
@@ -30,7 +30,7 @@ async fn serving(shelf: Shelf) -> (Server, Lab) {
 
 #[tokio::test]
 async fn within_a_minute_nobody_is_asked_again_and_then_only_what_the_tag_stands_for() {
-    let (server, lab) = serving(Shelf::of_one("a")).await;
+    let (server, lab) = serving(one("a")).await;
     assert_eq!(lab.find(IMAGE).await, Ok(runs("a")));
     let asked: Vec<_> = server.asked().into_iter().map(|asked| asked.method).collect();
     assert_eq!(asked, [Method::HEAD, Method::GET, Method::GET]);
@@ -40,15 +40,16 @@ async fn within_a_minute_nobody_is_asked_again_and_then_only_what_the_tag_stands
     assert_eq!((server.asked().len(), lab.count("remembered")), (0, 10));
     pass(61).await;
     assert_eq!(lab.find(IMAGE).await, Ok(runs("a")));
+    assert_eq!(lab.count("asked"), 2);
     let asked: Vec<_> = server.asked().into_iter().map(|asked| asked.method).collect();
     assert_eq!(asked, [Method::HEAD]);
 }
 
 #[tokio::test]
 async fn a_tag_that_moves_is_followed_after_a_minute() {
-    let (server, lab) = serving(Shelf::of_one("a")).await;
+    let (server, lab) = serving(one("a")).await;
     assert_eq!(lab.find(IMAGE).await, Ok(runs("a")));
-    let moved = Shelf::of_one("b");
+    let moved = one("b");
     server.answer(move |asked| moved.answer(asked));
     assert_eq!(lab.find(IMAGE).await, Ok(runs("a")));
     pass(61).await;
@@ -57,7 +58,7 @@ async fn a_tag_that_moves_is_followed_after_a_minute() {
 
 #[tokio::test]
 async fn a_registry_that_fails_leaves_what_it_said_within_the_last_day() {
-    let (server, lab) = serving(Shelf::of_one("a")).await;
+    let (server, lab) = serving(one("a")).await;
     assert_eq!(lab.find(IMAGE).await, Ok(runs("a")));
     drop(server.asked());
     let mut times = 0;
@@ -84,7 +85,7 @@ async fn a_registry_that_fails_leaves_what_it_said_within_the_last_day() {
 #[tokio::test]
 async fn a_registry_that_says_no_is_believed() {
     for code in [401, 403, 404] {
-        let (server, lab) = serving(Shelf::of_one("a")).await;
+        let (server, lab) = serving(one("a")).await;
         assert_eq!(lab.find(IMAGE).await, Ok(runs("a")));
         server.answer(move |_| status(code));
         pass(61).await;
@@ -92,7 +93,7 @@ async fn a_registry_that_says_no_is_believed() {
         drop(server.asked());
         assert!(lab.find(IMAGE).await.is_err(), "{code}");
         assert_eq!(server.asked().len(), 0, "{code}: it need not say it again at once");
-        let back = Shelf::of_one("b");
+        let back = one("b");
         server.answer(move |asked| back.answer(asked));
         pass(11).await;
         assert_eq!(lab.find(IMAGE).await, Ok(runs("b")), "{code}");
@@ -101,9 +102,9 @@ async fn a_registry_that_says_no_is_believed() {
 
 #[tokio::test]
 async fn an_image_that_moved_and_does_not_come_is_not_taken_for_the_one_before() {
-    let (server, lab) = serving(Shelf::of_one("a")).await;
+    let (server, lab) = serving(one("a")).await;
     assert_eq!(lab.find(IMAGE).await, Ok(runs("a")));
-    let moved = Shelf::of_one("b");
+    let moved = one("b");
     server.answer(move |asked| match asked.method {
         Method::HEAD => moved.answer(asked),
         _ => status(429),
@@ -117,7 +118,7 @@ async fn an_image_that_moved_and_does_not_come_is_not_taken_for_the_one_before()
 
 #[tokio::test]
 async fn fifty_pods_at_once_cause_one_question() {
-    let shelf = Shelf::of_one("a");
+    let shelf = one("a");
     let (server, lab) = serving(shelf).await;
     let found = join_all((0..50).map(|_| lab.find(IMAGE))).await;
     assert!(found.iter().all(|found| *found == Ok(runs("a"))));
@@ -127,7 +128,7 @@ async fn fifty_pods_at_once_cause_one_question() {
 #[tokio::test]
 async fn what_one_tenant_may_see_is_not_shown_to_another() {
     let password = format!("Basic {}", STANDARD.encode("me:secret"));
-    let shelf = Shelf::of_one("a");
+    let shelf = one("a");
     let server = Server::new(move |asked| match asked.authorization() {
         Some(given) if given == password => shelf.answer(asked),
         _ => challenge("Basic realm=\"x\""),
@@ -187,7 +188,7 @@ async fn an_image_that_is_not_made_for_one_pod_is_found_for_another() {
 
 /// A registry that never ends its answers about images below `slow/`.
 async fn slow_for_some() -> (Server, Lab) {
-    let shelf = Shelf::of_one("a");
+    let shelf = one("a");
     let server = Server::new(move |asked| {
         if asked.path.contains("/slow/") {
             return endless(Vec::new(), Duration::from_hours(1));
@@ -227,7 +228,7 @@ async fn a_namespace_that_waits_for_many_does_not_keep_another_waiting() {
 
 #[tokio::test]
 async fn a_registry_that_does_not_name_digests_is_understood_too() {
-    let shelf = Shelf::of_one("a");
+    let shelf = one("a");
     let (server, lab) = serving(shelf.clone()).await;
     server.answer(move |asked| {
         let mut response = shelf.answer(asked);

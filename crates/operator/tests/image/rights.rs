@@ -1,11 +1,9 @@
 //! Every credential is tried in turn, at every endpoint, and goes to nobody else.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use relay_tests::registry::scripted::{Asked, Server, Shelf, challenge, status};
 
-use crate::{
-    lab::{Asker, Lab, REGISTRY, keychain, runs},
-    server::{Asked, Server, Shelf, challenge, status},
-};
+use crate::lab::{Asker, Lab, REGISTRY, keychain, one, runs};
 
 const IMAGE: &str = "registry.test/acme/app:1";
 
@@ -34,7 +32,7 @@ async fn for_one(name: &'static str, shelf: Shelf) -> Server {
 
 #[tokio::test]
 async fn each_credential_is_tried_until_one_is_good_enough() {
-    let server = for_one("third", Shelf::of_one("a")).await;
+    let server = for_one("third", one("a")).await;
     let lab = Lab::asking(&[&server.host()]);
     let asker = Asker::named(&["first", "second", "third", "fourth"]);
     assert_eq!(lab.find_as(&asker, IMAGE).await, Ok(runs("a")));
@@ -43,7 +41,7 @@ async fn each_credential_is_tried_until_one_is_good_enough() {
 
 #[tokio::test]
 async fn a_credential_that_is_no_good_does_not_hide_a_public_image() {
-    let shelf = Shelf::of_one("a");
+    let shelf = one("a");
     let server = Server::new(move |asked| match asked.authorization() {
         Some(_) => status(401),
         None if asked.path.contains("/public/") => shelf.answer(asked),
@@ -59,7 +57,7 @@ async fn a_credential_that_is_no_good_does_not_hide_a_public_image() {
 
 #[tokio::test]
 async fn mirrors_are_asked_in_turn_and_a_path_is_put_before_the_repository() {
-    let shelf = Shelf::of_one("a");
+    let shelf = one("a");
     let empty = Server::new(|_| status(404)).await;
     let mirror = Server::new(move |asked| {
         if asked.path.starts_with("/v2/hub/deep/acme/app/") {
@@ -83,7 +81,7 @@ async fn mirrors_are_asked_in_turn_and_a_path_is_put_before_the_repository() {
 
 #[tokio::test]
 async fn credentials_for_a_registry_go_to_its_mirror_only_if_the_configuration_says_so() {
-    let server = for_one("me", Shelf::of_one("a")).await;
+    let server = for_one("me", one("a")).await;
     let lab = |credentials: &str| {
         Lab::with(&format!(
             "registries: [{{host: {REGISTRY}, endpoints: [{{url: 'http://{}', local: true, credentials: {credentials}}}]}}]",
@@ -102,7 +100,7 @@ async fn credentials_for_a_registry_go_to_its_mirror_only_if_the_configuration_s
 
 #[tokio::test]
 async fn a_credential_for_another_registry_is_not_shown() {
-    let server = for_one("me", Shelf::of_one("a")).await;
+    let server = for_one("me", one("a")).await;
     let lab = Lab::asking(&[&server.host()]);
     let asker = Asker {
         keychain: keychain(&["other.test", "registry.test/other"], &["me"]),
@@ -124,5 +122,6 @@ images: [{{name: '{host}/known', entrypoint: [a], cmd: ['--$(x)']}}]"
     assert_eq!(lab.find(&format!("{host}/known:7")).await, Ok(runs("a")));
     let clause = lab.find(&format!("{host}/unknown")).await.unwrap_err();
     assert!(clause.contains("not asked in this cluster; add it to the images"), "{clause}");
+    assert_eq!((lab.count("static"), lab.count("not-asked")), (1, 1));
     assert_eq!(server.asked().len(), 0);
 }

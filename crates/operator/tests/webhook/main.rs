@@ -170,7 +170,7 @@ async fn without_the_api_server_an_unknown_namespace_gets_no_answer() {
     let lab = Lab::start(vec![tenant("acme", "required")]).await;
     let review = creation("broken", &pod(&json!(["true"]))).to_string();
     let sent = lab.client().post(lab.url(PATH)).body(review).send().await;
-    assert_eq!(sent.expect("an answer").status(), 503);
+    assert_eq!(sent.expect("an answer").status(), 500);
     assert_eq!(lab.metric("relay_operator_reviews_total{result=\"failed\"}"), 1);
 }
 
@@ -339,7 +339,7 @@ async fn reviews_of_unknown_namespaces_do_not_flood_the_api_server() {
     let answer = lab.review(&creation("acme", &pod(&json!(["true"])))).await;
     assert!(patch(&answer).is_some(), "who is known does not wait");
     for answer in unknown.await.expect("they end") {
-        assert_eq!(answer.expect("an answer").status(), 503);
+        assert_eq!(answer.expect("an answer").status(), 500);
     }
     // One that gave up may still wait there for a moment.
     assert!(waiting_at_most() < 20, "{} at once", waiting_at_most());

@@ -16,6 +16,7 @@ pub(super) fn obstacle(kubelet: &str, runtime: &str) -> Option<String> {
     }
     let (name, rest) = runtime.split_once("://").unwrap_or((runtime, ""));
     let Some((_, oldest)) = RUNTIMES.iter().find(|(known, _)| *known == name) else {
+        let runtime = if runtime.is_empty() { "a runtime without a name" } else { runtime };
         return Some(format!(
             "runs {runtime}, and image volumes are known to need containerd or CRI-O"
         ));
@@ -32,7 +33,59 @@ fn version(text: &str) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::obstacle;
+    use super::{super::node as reduced, obstacle};
+    use serde_json::{Value, json};
+
+    /// Architecture and obstacle of a node with this spec and this status, if it counts.
+    fn counted(spec: &Value, info: &Value) -> Option<(String, Option<String>)> {
+        let mut there = json!({
+            "architecture": "amd64", "bootID": "", "containerRuntimeVersion": "containerd://2.1.0", "kernelVersion": "",
+            "kubeProxyVersion": "", "kubeletVersion": "v1.34.0", "machineID": "", "operatingSystem": "linux",
+            "osImage": "", "systemUUID": "",
+        });
+        there.as_object_mut().unwrap().extend(info.as_object().unwrap().clone());
+        let node = json!({
+            "metadata": { "name": "n" }, "spec": spec, "status": { "nodeInfo": there },
+        });
+        let node = reduced(&serde_json::from_value(node).unwrap())?;
+        Some((node.architecture, node.without_image_volumes))
+    }
+
+    #[test]
+    fn every_node_of_linux_counts_to_which_a_pod_might_come() {
+        let good = Some(("amd64".to_owned(), None));
+        let taint = |key: &str| json!({ "taints": [{ "key": key, "effect": "NoSchedule" }] });
+        for spec in [
+            json!({}),
+            json!({ "unschedulable": true }),
+            taint("node-role.kubernetes.io/control-plane"),
+            taint("node.kubernetes.io/not-ready"),
+            taint("example.org/gpu"),
+        ] {
+            assert_eq!(counted(&spec, &json!({})), good, "{spec}");
+        }
+        let virtual_kubelet =
+            json!({ "kubeletVersion": "v1.34.0-vk-1.11", "containerRuntimeVersion": "" });
+        let (_, obstacle) =
+            counted(&taint("virtual-kubelet.io/provider"), &virtual_kubelet).unwrap();
+        let obstacle = obstacle.expect("nobody knows what it can do");
+        assert!(obstacle.starts_with("node n runs a runtime without a name, and"), "{obstacle}");
+        let cordoned = json!({ "unschedulable": true });
+        let old = counted(&cordoned, &json!({ "kubeletVersion": "v1.30.1" })).unwrap();
+        assert!(old.1.is_some_and(|obstacle| obstacle.contains("node n runs kubelet v1.30.1")));
+        let arm = counted(&json!({}), &json!({ "architecture": "arm64" })).unwrap();
+        assert_eq!(arm.0, "arm64");
+    }
+
+    #[test]
+    fn nodes_of_windows_and_those_that_say_nothing_yet_do_not_count() {
+        assert_eq!(counted(&json!({}), &json!({ "operatingSystem": "windows" })), None);
+        assert_eq!(counted(&json!({}), &json!({ "operatingSystem": "" })), None);
+        for status in [json!(null), json!({}), json!({ "conditions": [] })] {
+            let node = json!({ "metadata": { "name": "n" }, "status": status });
+            assert_eq!(reduced(&serde_json::from_value(node).unwrap()), None);
+        }
+    }
 
     #[test]
     fn nodes_mount_images_from_these_versions_on() {
