@@ -3,6 +3,7 @@
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, Namespace, PersistentVolumeClaim},
+    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
 use kube::{
     ResourceExt,
@@ -10,7 +11,7 @@ use kube::{
 };
 use relay_operator::api::v1beta1::Tenant;
 use relay_tests::kube::gate::Gate;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::lab::{Lab, wait};
 
@@ -131,5 +132,95 @@ async fn a_tenant_waits_for_a_namespace_that_does_not_go_and_another_comes_after
 
     lab.apply_tenant(json!({})).await;
     lab.wait_for_tools("dev.local/tools:1").await;
+    lab.end(operator).await;
+}
+
+/// All that the operator needs, but for the right to bind a role that allows more than it may do itself.
+async fn let_operate(lab: &Lab, user: &str) {
+    let all = ["get", "list", "watch", "create", "update", "patch", "delete"];
+    let groups = [
+        "relay.sh",
+        "batch",
+        "storage.k8s.io",
+        "events.k8s.io",
+        "admissionregistration.k8s.io",
+        "rbac.authorization.k8s.io",
+    ];
+    let core = ["namespaces", "persistentvolumeclaims", "configmaps", "pods", "events", "nodes"];
+    let everywhere = json!([
+        { "apiGroups": groups, "resources": ["*"], "verbs": all },
+        { "apiGroups": [""], "resources": core, "verbs": all },
+    ]);
+    grant(lab, user, "operate", everywhere).await;
+    let own = json!([{ "apiGroups": ["", "coordination.k8s.io"], "resources": ["secrets", "leases"], "verbs": all }]);
+    let (name, system) = (format!("{}-own", lab.id), lab.system());
+    let head =
+        json!({ "apiVersion": RBAC, "kind": "Role", "metadata": { "name": name }, "rules": own });
+    lab.apply(&lab.within::<Role>(&system), head).await;
+    let binding = json!({
+        "apiVersion": RBAC, "kind": "RoleBinding", "metadata": { "name": name },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
+        "subjects": [{ "kind": "User", "name": user }],
+    });
+    lab.apply(&lab.within::<RoleBinding>(&system), binding).await;
+}
+
+const RBAC: &str = "rbac.authorization.k8s.io/v1";
+
+/// Rights in the whole cluster.
+async fn grant(lab: &Lab, user: &str, what: &str, rules: Value) {
+    let name = format!("{}-{what}", lab.id);
+    let role = json!({ "apiVersion": RBAC, "kind": "ClusterRole", "metadata": { "name": name }, "rules": rules });
+    lab.apply(&lab.all::<ClusterRole>(), role).await;
+    let binding = json!({
+        "apiVersion": RBAC, "kind": "ClusterRoleBinding", "metadata": { "name": name },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
+        "subjects": [{ "kind": "User", "name": user }],
+    });
+    lab.apply(&lab.all::<ClusterRoleBinding>(), binding).await;
+}
+
+#[tokio::test]
+async fn an_operator_that_may_not_let_itself_read_pull_secrets_says_so_and_tools_come_all_the_same()
+{
+    let Some(lab) = Lab::start().await else { return };
+    let (user, role) = (format!("{}-user", lab.id), format!("{}-pull", lab.id));
+    let_operate(&lab, &user).await;
+    let pull = json!([{ "apiGroups": [""], "resources": ["secrets", "serviceaccounts"], "verbs": ["get"] }]);
+    // Whom it is bound to here does not matter.
+    grant(&lab, "nobody", "pull", pull).await;
+    let flags = ["--tools-image", "dev.local/tools:1", "--pull-secrets-role", &role];
+    let operator = lab.operator_as(&user, &flags).await;
+    lab.apply_tenant(json!({})).await;
+    let said = lab.wait_for_reason("InjectionReady", "RightsRefused").await;
+    for words in [
+        "refused the right to read pull secrets",
+        &format!("user \"{user}\""),
+        "let the operator bind the role of --pull-secrets-role",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    lab.wait_for_tools("dev.local/tools:1").await;
+    let bindings = lab.within::<RoleBinding>(&lab.tenant());
+    assert!(bindings.get_opt("relay-pull-secrets").await.unwrap().is_none());
+
+    let bind = json!([{
+        "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "resourceNames": [role], "verbs": ["bind"],
+    }]);
+    grant(&lab, &user, "bind", bind).await;
+    wait("it has the right", async || {
+        bindings.get_opt("relay-pull-secrets").await.unwrap().is_some()
+    })
+    .await;
+    wait("nothing is refused any more", async || {
+        let conditions = lab.status().await.conditions;
+        conditions.iter().all(|condition| condition.reason != "RightsRefused")
+    })
+    .await;
+    for what in ["operate", "pull", "bind"] {
+        let (name, how) = (format!("{}-{what}", lab.id), DeleteParams::default());
+        drop(lab.all::<ClusterRoleBinding>().delete(&name, &how).await);
+        drop(lab.all::<ClusterRole>().delete(&name, &how).await);
+    }
     lab.end(operator).await;
 }

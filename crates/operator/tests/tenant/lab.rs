@@ -284,7 +284,19 @@ impl Lab {
         let path = self.scratch.path().join("through-a-gate");
         let text = serde_json::to_string(&config).expect("JSON is YAML");
         fs::write(&path, text).expect("the folder is writable");
-        self.operator_with(&path, "one", image).await
+        self.operator_with(&path, "one", &["--tools-image", image]).await
+    }
+
+    /// An operator that the API server takes for this user, with these flags.
+    pub(crate) async fn operator_as(&self, user: &str, flags: &[&str]) -> Operator {
+        let mut config = Kubeconfig::read_from(&self.kubeconfig).expect("a kubeconfig");
+        for who in config.auth_infos.iter_mut().filter_map(|it| it.auth_info.as_mut()) {
+            who.impersonate = Some(user.to_owned());
+        }
+        let path = self.scratch.path().join(user);
+        let text = serde_json::to_string(&config).expect("JSON is YAML");
+        fs::write(&path, text).expect("the folder is writable");
+        self.operator_with(&path, "one", flags).await
     }
 
     /// Kills operators after their first writes, wherever in the cycle that is, until the tenant has
@@ -307,15 +319,16 @@ impl Lab {
 
     /// An operator with these tools. It has the lead for six seconds at a time.
     pub(crate) async fn operator(&self, identity: &str, image: &str) -> Operator {
-        self.operator_with(&self.kubeconfig, identity, image).await
+        self.operator_with(&self.kubeconfig, identity, &["--tools-image", image]).await
     }
 
-    async fn operator_with(&self, kubeconfig: &Path, identity: &str, image: &str) -> Operator {
+    async fn operator_with(&self, kubeconfig: &Path, identity: &str, flags: &[&str]) -> Operator {
         let file = self.scratch.path().join(format!("address-{identity}"));
         drop(fs::remove_file(&file));
         let log = fs::OpenOptions::new().append(true).create(true).open(self.log(identity));
         let child = Command::new(env!("CARGO_BIN_EXE_relay-operator"))
-            .args(["run", "--tools-image", image, "--identity", identity])
+            .args(["run", "--identity", identity])
+            .args(flags)
             .args(["--namespace", &self.system(), "--listen", "127.0.0.1:0"])
             .args([
                 "--webhook-listen",
