@@ -27,6 +27,8 @@ use super::{
 const STEP: Duration = Duration::from_mins(2);
 /// Where programs are found: the run's own first.
 const PATH: &str = "/run/relay/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where nothing lies over what the kernel says of processes, other than at `/proc`.
+const WHOLE_PROC: &str = "/run/proc";
 /// What kubelet sets for the whole machine if it finds anything else. It finds this.
 const TUNABLES: [(&str, &str); 6] = [
     ("vm/overcommit_memory", "1"),
@@ -148,6 +150,9 @@ fn mount(folder: &Folder) -> Result<()> {
     mount(&["-t", "tmpfs"], Path::new("run"), "/run")?;
     std::fs::create_dir_all(INSIDE)?;
     mount(&["--bind"], root, INSIDE)?;
+    // Pods with users of their own may mount a /proc only if there is one that nothing covers.
+    std::fs::create_dir(WHOLE_PROC)?;
+    mount(&["-t", "proc"], Path::new("proc"), WHOLE_PROC)?;
     std::fs::create_dir_all(folder.path("tunables"))?;
     for (name, value) in TUNABLES {
         let file = format!("tunables/{}", name.replace('/', "."));

@@ -28,8 +28,15 @@ const KUBE: [&str; 7] = [
     "kubectl",
 ];
 /// The others.
-const OTHERS: [&str; 6] =
-    ["containerd", "containerd-shim-runc-v2", "ctr", "coredns", "local-path-provisioner", "helm"];
+const OTHERS: [&str; 7] = [
+    "containerd",
+    "containerd-shim-runc-v2",
+    "runc",
+    "ctr",
+    "coredns",
+    "local-path-provisioner",
+    "helm",
+];
 
 /// The node's registries are one program too.
 const REGISTRIES: [&str; 2] = ["guarded-registry", "open-registry"];
