@@ -4,13 +4,13 @@ use std::{path::Path, thread, time::Duration};
 
 use relay_tests::{
     cluster::{
-        image,
+        Cluster, image,
         namespace::{Namespace, PATIENCE},
         relay::Relay,
     },
     wait::eventually,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::log_of;
 use crate::manifest::{create, end, field, is_wrapped, script};
@@ -42,6 +42,69 @@ fn a_pod_on_the_hosts_network_is_wrapped_if_it_finds_services() {
     assert_eq!(end(&tenant, "host").0, "0");
     assert!(is_wrapped(&tenant, "host"));
     assert_eq!(log_of(&relay, &tenant, "host"), "from the host\n");
+}
+
+/// Whether pods can have users of their own, on every node.
+fn can_have_own_users(cluster: &Cluster) -> bool {
+    let nodes = cluster.ask(&["get", "nodes", "--output=json"]).expect("nodes can be read");
+    let nodes: Value = serde_json::from_str(&nodes).expect("it is asked for");
+    let can = |node: &Value| {
+        let mut handlers = node["status"]["runtimeHandlers"].as_array().into_iter().flatten();
+        handlers.any(|one| one["name"] == "" && one["features"]["userNamespaces"] == true)
+    };
+    let all_can = nodes["items"].as_array().is_some_and(|nodes| nodes.iter().all(can));
+    assert!(
+        all_can || cluster.node().is_none(),
+        "only clusters that somebody gave may not: {nodes}"
+    );
+    all_can
+}
+
+/// A pod with users of its own, which says who it is, who that is on the node, and whose what it writes for Relay is.
+fn with_own_users(name: &str, security: Value) -> Value {
+    let words =
+        "id -u; cat /proc/self/uid_map; touch /relay-run/mine; stat -c %u /relay-run/mine; exit 7";
+    let mut pod = script(name, words);
+    pod["spec"]["hostUsers"] = json!(false);
+    pod["spec"]["containers"][0]["securityContext"] = security;
+    pod
+}
+
+#[test]
+fn a_pod_with_users_of_its_own_is_wrapped_with_root_and_without_however_the_tools_come() {
+    let relay = Relay::shared();
+    if !can_have_own_users(relay.cluster()) {
+        return;
+    }
+    let tenants = ["PersistentVolumeClaim", "ImageVolume", "InitContainer"].map(|delivery| {
+        let spec = json!({ "entrypointInjection": { "delivery": delivery } });
+        Namespace::of_tenant(&format!("users-{}", delivery.to_lowercase()), &spec)
+    });
+    let unprivileged = json!({
+        "runAsUser": 12345, "runAsGroup": 12345, "runAsNonRoot": true, "readOnlyRootFilesystem": true,
+        "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
+        "seccompProfile": { "type": "RuntimeDefault" },
+    });
+    for tenant in &tenants {
+        tenant.wait_for("condition=Ready", &tenant.tenant());
+        tenant.apply(&with_own_users("root", json!({})).to_string());
+        tenant.apply(&with_own_users("other", unprivileged.clone()).to_string());
+    }
+    for tenant in &tenants {
+        assert_wrapped_as(&relay, tenant, "root", "0");
+        assert_wrapped_as(&relay, tenant, "other", "12345");
+    }
+}
+
+fn assert_wrapped_as(relay: &Relay, tenant: &Namespace, pod: &str, user: &str) {
+    assert_eq!(end(tenant, pod), ("7".into(), "Error".into()));
+    assert!(is_wrapped(tenant, pod));
+    // It came with the token, without which the service takes nothing.
+    let log = log_of(relay, tenant, pod);
+    let said: Vec<_> = log.split_whitespace().collect();
+    assert_eq!(said.len(), 5, "{log}");
+    assert_eq!([said[0], said[1], said[4]], [user, "0", user], "{log}");
+    assert!(said[2] != "0" && said[3] != u32::MAX.to_string(), "it has the node's users: {log}");
 }
 
 /// As Tekton does with sidecars.
