@@ -88,7 +88,7 @@ fn runs() -> PathBuf {
 
 /// Whether the tests use a node of this machine's own; another may be started beside it.
 fn is_ours() -> bool {
-    Cluster::get().node().is_some()
+    Cluster::get().own_node().is_some()
 }
 
 #[test]

@@ -26,10 +26,11 @@ pub mod start;
 pub mod tekton;
 
 use std::{
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
+    thread,
 };
 
 use folder::Folder;
@@ -81,6 +82,19 @@ impl Cluster {
     #[must_use]
     pub fn node(&self) -> Option<&Folder> {
         self.node.as_ref()
+    }
+
+    /// The same for a test that does nothing in a cluster of somebody else's, which it says in a line.
+    #[must_use]
+    pub fn own_node(&self) -> Option<&Folder> {
+        if self.node.is_none() {
+            let test = thread::current();
+            let test = test.name().unwrap_or_default();
+            let why = "it needs what only a node has that the tests start themselves";
+            // Past the capture of the test's own output.
+            drop(writeln!(io::stderr(), "skipped: {test}: {why}"));
+        }
+        self.node()
     }
 
     /// What a client finds the cluster by, as its administrator.
@@ -152,14 +166,39 @@ impl Cluster {
             output(command.args(words).arg(archive)).expect("the image can be loaded");
             return;
         };
-        let process = start::init(node).expect("the node runs").to_string();
-        let mut import = Command::new("nsenter");
-        import
-            .args(["--target", &process, "--mount"])
-            .args(["--", "/run/relay/bin/ctr", "--namespace", "k8s.io", "images", "import"])
-            .args(["--base-name", repository, "-"]);
+        let mut import = images(node);
+        import.args(["import", "--base-name", repository, "-"]);
         feed(&mut import, &std::fs::read(archive).expect("the archive can be read"));
     }
+
+    /// Has the node forget an image, so that the next pod pulls it.
+    ///
+    /// # Panics
+    ///
+    /// If the node is none of ours, or does not have it.
+    pub fn forget_image(&self, name: &str) {
+        let node = self.node().expect("a node of ours");
+        let repository = name.rsplit_once(':').expect("it has a tag").0;
+        let all = output(images(node).args(["list", "--quiet"])).expect("it has images");
+        // By its tag and by its digest.
+        let names: Vec<_> = all.lines().filter(|name| name.starts_with(repository)).collect();
+        assert!(!names.is_empty(), "no {repository} in {all}");
+        output(images(node).args(["remove", "--sync"]).args(names)).expect("they can be removed");
+    }
+}
+
+/// What a node has by way of images, for containerd's own client.
+fn images(node: &Folder) -> Command {
+    let process = start::init(node).expect("the node runs").to_string();
+    let mut images = Command::new("nsenter");
+    images.args(["--target", &process, "--mount"]).args([
+        "--",
+        "/run/relay/bin/ctr",
+        "--namespace",
+        "k8s.io",
+        "images",
+    ]);
+    images
 }
 
 /// Runs a command that reads these bytes and must succeed.

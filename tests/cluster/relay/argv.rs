@@ -210,7 +210,7 @@ fn containerd_runs_for_every_combination_what_relay_would_have_run() {
 #[test]
 fn wrapped_containers_run_what_containerd_would_have_run() {
     let relay = Relay::shared();
-    if relay.cluster().node().is_none() {
+    if relay.cluster().own_node().is_none() {
         return;
     }
     let tenant = relay.tenant("wrapped-argv", &json!({}));

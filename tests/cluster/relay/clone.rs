@@ -38,7 +38,7 @@ struct Provisioner {
 impl Provisioner {
     /// A class of its own, and who provides it; nothing in a cluster whose nodes are not reached.
     fn start(cluster: &'static Cluster) -> Option<Self> {
-        let volumes = cluster.node()?.path("volumes");
+        let volumes = cluster.own_node()?.path("volumes");
         let class = format!("relay-test-disk-{}", std::process::id());
         let object = json!({
             "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": { "name": class },

@@ -158,7 +158,7 @@ fn mark(cluster: &Cluster, class: &str, value: &str) {
 fn where_storage_does_not_share_a_tenant_gets_the_next_way_and_says_why() {
     let relay = Relay::alone();
     // Other clusters have other classes.
-    if relay.cluster().node().is_none() {
+    if relay.cluster().own_node().is_none() {
         return;
     }
     assert_eq!(chosen(&relay.tenant("shared", &json!({}))), "PersistentVolumeClaim");
@@ -182,7 +182,7 @@ fn where_storage_does_not_share_a_tenant_gets_the_next_way_and_says_why() {
 #[test]
 fn where_a_policy_forbids_image_volumes_too_a_tenant_gets_an_init_container() {
     let relay = Relay::alone();
-    if is_short_run() || relay.cluster().node().is_none() {
+    if is_short_run() || relay.cluster().own_node().is_none() {
         return;
     }
     let policy = |kind: &str, spec: Value| {

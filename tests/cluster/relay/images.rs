@@ -33,7 +33,7 @@ fn talker(script: &str) -> (TempDir, PathBuf) {
 
 /// Puts it where a password is wanted, by a name of its own for each test: a node that has an image asks nobody.
 fn push_private(cluster: &Cluster, test: &str) -> Option<String> {
-    cluster.node()?;
+    cluster.own_node()?;
     let name = format!("{GUARDED}/private/{test}:1");
     let (_folder, archive) = talker("echo \"$@\"");
     cluster.push_image(&archive, &name).expect("the node's registry takes it");
@@ -108,7 +108,7 @@ fn wait_for_ephemeral(tenant: &Namespace, pod: &str, container: &str) {
 #[test]
 fn native_sidecars_and_ephemeral_containers_run_what_their_images_say() {
     let relay = Relay::shared();
-    if relay.cluster().node().is_none() {
+    if relay.cluster().own_node().is_none() {
         return;
     }
     let image = format!("{OPEN}/sidecars:1");
@@ -147,13 +147,95 @@ fn native_sidecars_and_ephemeral_containers_run_what_their_images_say() {
     }
 }
 
+/// Runs a pod whose containers are wrapped, and the same where Relay has nothing to do with it: both say these words.
+fn assert_says(relay: &Relay, tenant: &Namespace, pod: &Value, logs: &[(&str, &str)]) {
+    let plain = Namespace::new("plain");
+    let name = pod["metadata"]["name"].as_str().expect("it has a name");
+    for namespace in [tenant, &plain] {
+        namespace.apply(&pod.to_string());
+    }
+    for namespace in [tenant, &plain] {
+        assert_eq!(end(namespace, name), ("0".into(), "Completed".into()));
+    }
+    assert!(is_wrapped(tenant, name));
+    for (container, log) in logs {
+        let own = plain.ask(&["logs", name, "--container", container]).expect("its log");
+        assert_eq!(own, *log);
+        assert_eq!(log_of_container(relay, tenant, (name, container)), *log);
+    }
+}
+
+#[test]
+fn an_image_whose_words_differ_by_platform_runs_those_of_its_node() {
+    let relay = Relay::shared();
+    if relay.cluster().own_node().is_none() {
+        return;
+    }
+    let image = format!("{OPEN}/platforms:1");
+    let folder = tempfile::tempdir().expect("a folder for the image");
+    let scripts = [("say", "#!/bin/sh\necho \"$@\"\n")];
+    let here = json!({ "Entrypoint": ["/say", "$HOME", "$(NAME)", "$$"], "Cmd": ["here"] });
+    let there = json!({ "Entrypoint": ["/say", "elsewhere"] });
+    let archive = image::indexed(folder.path(), &image, &scripts, &[here, there]);
+    let archive = archive.expect("busybox-static is installed");
+    relay.cluster().push_image(&archive, &image).expect("the node's registry takes it");
+
+    let mut pod = of_image("platforms", &image);
+    let either =
+        json!({ "key": "kubernetes.io/arch", "operator": "In", "values": ["amd64", "arm64"] });
+    pod["spec"]["affinity"] = json!({ "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{ "matchExpressions": [either] }],
+        },
+    } });
+    let main = &mut pod["spec"]["containers"][0];
+    main["env"] = json!([{ "name": "NAME", "value": "value" }]);
+    let mut told = main.clone();
+    told["name"] = "told".into();
+    told["args"] = json!(["$(NAME)", "$$"]);
+    pod["spec"]["containers"] = json!([main, told]);
+    let tenant = relay.common_tenant();
+    let logs = [("main", "$HOME $(NAME) $$ here\n"), ("told", "$HOME $(NAME) $$ value $\n")];
+    assert_says(&relay, &tenant, &pod, &logs);
+    // Which words those are is decided on the node.
+    let options = field(&tenant, "pod/platforms", ".spec.containers[*].args[0]");
+    assert_eq!(options, "--platform-argv --platform-argv");
+}
+
+/// As `ENTRYPOINT echo …` makes them.
+#[test]
+fn an_image_whose_command_is_one_string_for_a_shell_runs_it() {
+    let relay = Relay::shared();
+    if relay.cluster().own_node().is_none() {
+        return;
+    }
+    let image = format!("{OPEN}/string:1");
+    let folder = tempfile::tempdir().expect("a folder for the image");
+    // What the kubelet takes for a variable is another command to a shell, and `$$` its process.
+    let string = "NAME() { echo called; }; test -d /proc/$$ && echo \"$NAME $(NAME) $0\"";
+    let config = json!({ "Entrypoint": ["/bin/sh", "-c", string], "Cmd": ["dropped"] });
+    let archive = image::configured(folder.path(), &image, &[], &config);
+    let archive = archive.expect("busybox-static is installed");
+    relay.cluster().push_image(&archive, &image).expect("the node's registry takes it");
+
+    let mut pod = of_image("string", &image);
+    let main = &mut pod["spec"]["containers"][0];
+    main["env"] = json!([{ "name": "NAME", "value": "value" }]);
+    let mut told = main.clone();
+    told["name"] = "told".into();
+    told["args"] = json!(["$(NAME)"]);
+    pod["spec"]["containers"] = json!([main, told]);
+    let logs = [("main", "value called dropped\n"), ("told", "value called value\n")];
+    assert_says(&relay, &relay.common_tenant(), &pod, &logs);
+}
+
 #[test]
 fn tools_of_a_private_registry_come_once_the_tenants_namespace_has_the_password() {
     if is_short_run() {
         return;
     }
     let relay = Relay::alone();
-    if relay.cluster().node().is_none() {
+    if relay.cluster().own_node().is_none() {
         return;
     }
     relay.use_private_images("tools-password");
@@ -168,4 +250,21 @@ fn tools_of_a_private_registry_come_once_the_tenants_namespace_has_the_password(
     assert_eq!(end(&tenant, "pod").0, "0");
     assert!(is_wrapped(&tenant, "pod"));
     assert_eq!(log_of(&relay, &tenant, "pod"), "from private tools\n");
+    for delivery in ["ImageVolume", "InitContainer"] {
+        let patch = json!({ "spec": { "entrypointInjection": { "delivery": delivery } } });
+        let patch = patch.to_string();
+        let words = ["patch", &tenant.tenant(), "--type=merge", "--patch", &patch];
+        tenant.ask(&words).expect("it can be changed");
+        let chosen = format!("jsonpath={{.status.tools.delivery}}={delivery}");
+        tenant.wait_for(&chosen, &tenant.tenant());
+        // The Job that looked at them has left them on the node, where a pod would not pull them.
+        relay.cluster().forget_image(&image);
+        let pod = delivery.to_lowercase();
+        tenant.apply(&script(&pod, "echo pulled by the pod").to_string());
+        assert_eq!(end(&tenant, &pod).0, "0");
+        assert_eq!(log_of(&relay, &tenant, &pod), "pulled by the pod\n");
+        let events = tenant.ask(&["describe", "pod", &pod]).expect("it is there");
+        let pulled = format!("Successfully pulled image \"{image}\"");
+        assert!(events.contains(&pulled), "{events}");
+    }
 }

@@ -125,7 +125,7 @@ fn deployment(namespace: &Namespace, service: &str, app: &str, queue: &str) -> V
 
 /// Whether the tests use a node of this machine's own: what it runs was compiled.
 fn is_ours() -> bool {
-    Cluster::get().node().is_some()
+    Cluster::get().own_node().is_some()
 }
 
 #[test]

@@ -15,12 +15,16 @@ use super::{
     digest::digest,
     process::{output, run},
 };
+use crate::registry::{CONFIG, INDEX, MANIFEST};
 
 /// An image with a shell, the small programs of busybox, and curl, on every node that the tests
 /// start. Debian's static busybox crashes where it looks up an address, as in `wget` and `nc`.
 pub const SHELL: &str = "dev.local/shell:1";
 /// The image of sandboxes.
 const PAUSE: &str = "dev.local/pause:1";
+/// The architecture of this machine, and one that it has not.
+const ARCHITECTURES: [&str; 2] =
+    if cfg!(target_arch = "aarch64") { ["arm64", "amd64"] } else { ["amd64", "arm64"] };
 /// Where Debian has the programs that go into images. These are linked statically,
 const BUSYBOX: &str = "/bin/busybox";
 const TINI: &str = "/usr/bin/tini-static";
@@ -88,6 +92,38 @@ pub fn configured(
     config: &Value,
 ) -> Result<PathBuf> {
     let root = folder.join("configured.root");
+    fill(&root, scripts)?;
+    write_configured(&root, name, config)
+}
+
+/// Writes an index of two images with the small programs of busybox and these files: one for this machine, whose
+/// configuration holds the first of `configs`, and one for another platform with the second. Returns its archive.
+///
+/// # Errors
+///
+/// If the programs are missing or the folder cannot be written.
+pub fn indexed(
+    folder: &Path,
+    name: &str,
+    scripts: &[(&str, &str)],
+    configs: &[Value; 2],
+) -> Result<PathBuf> {
+    let root = folder.join("indexed.root");
+    fill(&root, scripts)?;
+    let image = Layout::begin(&root)?;
+    let mut manifests = Vec::new();
+    for (architecture, config) in ARCHITECTURES.iter().zip(configs) {
+        let mut manifest = image.manifest(architecture, config)?;
+        manifest["platform"] = json!({ "os": "linux", "architecture": architecture });
+        manifests.push(manifest);
+    }
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+    let index = add(&image.folder, &serde_json::to_vec(&index)?, INDEX)?;
+    image.end(name, index)
+}
+
+/// The small programs of busybox and files that run, as the root of an image.
+fn fill(root: &Path, scripts: &[(&str, &str)]) -> Result<()> {
     fs::create_dir_all(root.join("bin"))?;
     copy(Path::new(BUSYBOX), &root.join("bin"))?;
     symlink("busybox", root.join("bin/sh"))?;
@@ -95,7 +131,7 @@ pub fn configured(
         fs::write(root.join(path), text)?;
         fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o755))?;
     }
-    write_configured(&root, name, config)
+    Ok(())
 }
 
 /// Writes an image as `ko` makes them of programs in Go: one static program, `/ko-app/NAME`, which is its ENTRYPOINT and
@@ -172,30 +208,53 @@ fn write(root: &Path, name: &str, command: &[&str]) -> Result<PathBuf> {
 }
 
 fn write_configured(root: &Path, name: &str, config: &Value) -> Result<PathBuf> {
-    let image = root.with_extension("oci");
-    fs::create_dir_all(image.join("blobs/sha256"))?;
-    let layer = archive(root, &root.with_extension("layer"))?;
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let layer = add(&image, &fs::read(layer)?, "application/vnd.oci.image.layer.v1.tar")?;
-    let mut all = json!({ "Env": ["PATH=/bin"], "WorkingDir": "/" });
-    for (name, value) in config.as_object().into_iter().flatten() {
-        all[name] = value.clone();
+    let image = Layout::begin(root)?;
+    let manifest = image.manifest(ARCHITECTURES[0], config)?;
+    image.end(name, manifest)
+}
+
+/// An image that is being written, as the folder that OCI defines.
+struct Layout {
+    folder: PathBuf,
+    /// How its only layer is named.
+    layer: Value,
+}
+
+impl Layout {
+    /// Begins one beside its root.
+    fn begin(root: &Path) -> Result<Self> {
+        let folder = root.with_extension("oci");
+        fs::create_dir_all(folder.join("blobs/sha256"))?;
+        let layer = archive(root, &root.with_extension("layer"))?;
+        let layer = add(&folder, &fs::read(layer)?, "application/vnd.oci.image.layer.v1.tar")?;
+        Ok(Self { folder, layer })
     }
-    let config = json!({
-        "architecture": architecture, "os": "linux", "config": all,
-        "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
-    });
-    let config =
-        add(&image, &serde_json::to_vec(&config)?, "application/vnd.oci.image.config.v1+json")?;
-    let kind = "application/vnd.oci.image.manifest.v1+json";
-    let manifest =
-        json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer] });
-    let mut manifest = add(&image, &serde_json::to_vec(&manifest)?, kind)?;
-    manifest["annotations"] = json!({ "io.containerd.image.name": name });
-    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
-    fs::write(image.join("index.json"), serde_json::to_vec(&index)?)?;
-    fs::write(image.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    archive(&image, &root.with_extension("tar"))
+
+    /// Adds the manifest for a platform. Returns how it is named.
+    fn manifest(&self, architecture: &str, config: &Value) -> Result<Value> {
+        let mut all = json!({ "Env": ["PATH=/bin"], "WorkingDir": "/" });
+        for (name, value) in config.as_object().into_iter().flatten() {
+            all[name] = value.clone();
+        }
+        let config = json!({
+            "architecture": architecture, "os": "linux", "config": all,
+            "rootfs": { "type": "layers", "diff_ids": [self.layer["digest"]] },
+        });
+        let config = add(&self.folder, &serde_json::to_vec(&config)?, CONFIG)?;
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [self.layer],
+        });
+        add(&self.folder, &serde_json::to_vec(&manifest)?, MANIFEST)
+    }
+
+    /// Ends it with what stands for the whole. Returns its archive.
+    fn end(self, name: &str, mut top: Value) -> Result<PathBuf> {
+        top["annotations"] = json!({ "io.containerd.image.name": name });
+        let index = json!({ "schemaVersion": 2, "manifests": [top] });
+        fs::write(self.folder.join("index.json"), serde_json::to_vec(&index)?)?;
+        fs::write(self.folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        archive(&self.folder, &self.folder.with_extension("tar"))
+    }
 }
 
 /// Adds a blob to an image and returns how it is named in others.
