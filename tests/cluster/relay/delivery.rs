@@ -80,11 +80,11 @@ fn an_init_container_brings_the_tools_under_a_quota_and_the_restricted_profile()
     wish["namespaceTemplate"] =
         json!({ "metadata": { "labels": { "pod-security.kubernetes.io/enforce": "restricted" } } });
     let tenant = relay.tenant("init-container", &wish);
-    let amount = json!({ "cpu": "50m", "memory": "64Mi" });
+    let amount = json!({ "cpu": "50m", "memory": "16Mi" });
     let quota = json!({
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "quota" },
         "spec": { "hard": {
-            "requests.cpu": "50m", "requests.memory": "64Mi", "limits.cpu": "50m", "limits.memory": "64Mi",
+            "requests.cpu": "50m", "requests.memory": "16Mi", "limits.cpu": "50m", "limits.memory": "16Mi",
         } },
     });
     tenant.apply(&quota.to_string());
