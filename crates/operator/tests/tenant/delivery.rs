@@ -1,11 +1,17 @@
 //! Ways for the tools, as far as an API server has to do with them; and what it refuses.
 
-use k8s_openapi::api::core::v1::ResourceQuota;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::{
+    core::v1::{Namespace, PersistentVolume, Pod, ResourceQuota},
+    storage::v1::VolumeAttachment,
+};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
 use relay_operator::api::v1beta1::ToolsDelivery;
 use serde_json::json;
 
-use crate::lab::{Lab, wait};
+use crate::lab::{CLASS, Lab, Operator, wait};
 
 #[tokio::test]
 async fn an_api_server_that_drops_image_volumes_leaves_an_init_container() {
@@ -118,5 +124,83 @@ async fn a_secret_that_is_named_later_reaches_a_job_that_waits_for_its_image() {
     })
     .await;
     lab.wait_for_tools("dev.local/tools:1").await;
+    lab.end(operator).await;
+}
+
+/// Gives a claim a volume, which a node has, as it has another one.
+async fn provide(lab: &Lab, claim: &str) -> [String; 2] {
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": lab.id },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "capacity": { "storage": "1Gi" },
+            "storageClassName": CLASS, "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": { "path": "/nowhere" },
+            "claimRef": { "namespace": lab.tenant(), "name": claim },
+        },
+    });
+    let volumes = lab.all::<PersistentVolume>();
+    lab.apply(&volumes, volume).await;
+    let names = ["", "-of-others"].map(|part| format!("{}{part}", lab.id));
+    for name in &names {
+        let attachment = json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment", "metadata": { "name": name },
+            "spec": {
+                "attacher": "nobody.relay.sh", "nodeName": "relay-test-nowhere",
+                "source": { "persistentVolumeName": name },
+            },
+        });
+        lab.apply(&lab.all::<VolumeAttachment>(), attachment).await;
+    }
+    wait("the claim has its volume", async || {
+        let volume = volumes.get(&lab.id).await.expect("it is there");
+        volume.status.and_then(|status| status.phase).as_deref() == Some("Bound")
+    })
+    .await;
+    names
+}
+
+/// Has an operator look at its tenant so many times.
+async fn look_again(lab: &Lab, operator: &Operator, times: u32) {
+    for _ in 0..times {
+        let reconciles = operator.count("reconciles").await;
+        let label = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": lab.tenant(), "labels": { "news": format!("{reconciles}") } },
+        });
+        lab.apply(&lab.all::<Namespace>(), label).await;
+        wait("the operator looks again", async || operator.count("reconciles").await > reconciles)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_claim_is_cloned_only_when_no_node_has_its_volume() {
+    let Some(lab) = Lab::start().await else { return };
+    let operator = lab.operator("one", "dev.local/tools:1").await;
+    lab.apply_tenant(json!({ "entrypointInjection": { "fill": "Clone" } })).await;
+    wait("there is a claim to write", async || !lab.claims().await.is_empty()).await;
+    let source = lab.claims().await.remove(0);
+    assert!(source.starts_with("relay-source-"), "{source}");
+    let [attachment, of_others] = provide(&lab, &source).await;
+    wait("there is a Job", async || !lab.jobs().await.is_empty()).await;
+    wait("it has written, and no pod has the claim any more", async || {
+        lab.end_jobs().await;
+        let pods = lab.within::<Pod>(&lab.tenant()).list(&ListParams::default()).await;
+        let pods = pods.expect("a list").items.into_iter().map(|pod| pod.name_any());
+        let jobs = lab.jobs().await.into_iter().map(|job| job.name_any());
+        !pods.chain(jobs).any(|name| name.starts_with("relay-install-"))
+    })
+    .await;
+    look_again(&lab, &operator, 3).await;
+    assert_eq!(lab.claims().await, [source], "a node may still write what is not there yet");
+    let (how, attachments) = (DeleteParams::default(), lab.all::<VolumeAttachment>());
+    attachments.delete(&attachment, &how).await.expect("it was there");
+    wait("it is cloned", async || {
+        lab.claims().await.iter().any(|claim| claim.starts_with("relay-tools-"))
+    })
+    .await;
+    attachments.delete(&of_others, &how).await.expect("it says nothing about this one");
+    let volumes = lab.all::<PersistentVolume>();
+    drop(volumes.delete(&lab.id, &how).await);
     lab.end(operator).await;
 }
