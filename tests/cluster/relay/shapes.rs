@@ -4,7 +4,8 @@ use std::{path::Path, thread, time::Duration};
 
 use relay_tests::{
     cluster::{
-        Cluster, image,
+        Cluster,
+        image::{self, SHELL},
         namespace::{Namespace, PATIENCE},
         relay::Relay,
     },
@@ -141,6 +142,9 @@ fn without_the_webhooks_configuration_the_guard_refuses_what_is_not_wrapped() {
     let relay = Relay::alone();
     let required = relay.tenant("guarded", &json!({}));
     let enabled = relay.tenant("unguarded", &json!({ "injection": { "mode": "enabled" } }));
+    let serves = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+    required.apply(&script("wrapped", serves).to_string());
+    required.wait_for("condition=Ready", "pod/wrapped");
     relay.scale("relay-operator", 0);
     let configuration = ["delete", "mutatingwebhookconfiguration", "0-relay-injection"];
     relay.cluster().ask(&configuration).expect("it was there");
@@ -155,6 +159,12 @@ fn without_the_webhooks_configuration_the_guard_refuses_what_is_not_wrapped() {
     });
     let refusal = create(&required, &script("pod", "true")).expect_err("nobody wrapped it");
     assert!(refusal.contains("container main would run without Relay"), "{refusal}");
+    let image = format!("--image={SHELL}");
+    let words = ["debug", "wrapped", "--profile=general", "--container=person", &image];
+    let how = ["--arguments-only=false", "--", "true"];
+    let refusal = required.ask(&[&words[..], &how].concat()).expect_err("nobody wrapped it");
+    let refusal = format!("{refusal:#}");
+    assert!(refusal.contains("container person would run without Relay"), "{refusal}");
     create(&required, &labelled("out")).expect("its label says so");
     assert_eq!(end(&required, "out").0, "0");
     relay.scale("relay-operator", 1);
