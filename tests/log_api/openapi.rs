@@ -7,9 +7,9 @@ use relay_tests::{
     service::Service,
 };
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::lab::client;
+use crate::lab::{Writer, client, create, named, status};
 
 const METHODS: [&str; 4] = ["get", "head", "patch", "post"];
 
@@ -80,6 +80,130 @@ fn the_document_and_the_prose_have_the_same_resources() {
     for operation in told {
         assert!(prose.contains(&operation), "docs/http-api.md does not speak of {operation}");
     }
+}
+
+/// Values of parameters of the query, of which the first is taken and the second is not.
+const VALUES: [(&str, &str, &str); 10] = [
+    ("container", "main", "Main"),
+    ("stream", "stdout", "STDOUT"),
+    ("instance", "b", "b%20c"),
+    ("follow", "false", "maybe"),
+    ("tail", "-1", "-2"),
+    ("since", "1h", "yesterday"),
+    ("timestamps", "true", "maybe"),
+    ("previous", "true", "maybe"),
+    ("format", "ndjson", "xml"),
+    ("namespace", "local", "Local"),
+];
+
+/// Headers with what is accepted beside them, a value that cannot be taken, and what is said of it. One has no such value.
+const HEADERS: [(&str, &str, &str, u16); 7] = [
+    ("Last-Event-ID", "text/event-stream", "nonsense", 400),
+    ("Range", "application/octet-stream", "bytes=900-", 416),
+    ("Content-Range", "*/*", "bytes 0-1", 400),
+    ("Content-Encoding", "*/*", "br", 415),
+    ("Idempotency-Key", "*/*", "", 400),
+    ("Relay-Times", "*/*", "yesterday", 400),
+    ("Relay-Flush", "*/*", "later", 202),
+];
+
+/// Keeps a pod `kept` of two runs, a trigger and a step.
+fn keep_some(service: &Service) {
+    for (pod, instance, part) in [
+        ("kept", "a", json!({})),
+        ("kept", "b", json!({})),
+        ("t", "b", json!({ "workflow": "deploy", "trigger": "push" })),
+        ("s", "b", json!({ "workflow": "deploy", "run": "7", "step": "build" })),
+    ] {
+        let mut body = json!({ "name": "stdout", "pod": pod, "instance": instance });
+        body.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
+        let mut writer = Writer::at(service, &body).0;
+        writer.write(b"x\n");
+        writer.finish();
+    }
+}
+
+/// The address of something that is kept.
+fn kept(path: &str, id: &str) -> String {
+    let names = [
+        ("{namespace}", "local"),
+        ("{pod}", "kept"),
+        ("{workflow}", "deploy"),
+        ("{trigger}", "push"),
+        ("{run}", "7"),
+        ("{step}", "build"),
+        ("{id}", id),
+    ];
+    names.iter().fold(path.to_owned(), |path, (name, value)| path.replace(name, value))
+}
+
+/// Names of an operation's parameters that stand in one place.
+fn parameters(operation: &Value, place: &str) -> BTreeSet<String> {
+    let all = operation["parameters"].as_array().into_iter().flatten();
+    let placed = all.filter(|parameter| parameter["in"] == place);
+    placed.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn each_operation_takes_the_parameters_that_the_document_has_and_no_others() {
+    let service = Service::in_memory();
+    keep_some(&service);
+    let document: Value = serde_json::from_str(&document(&service)).unwrap();
+    let mut told = BTreeSet::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let names = parameters(&operations["get"], "query");
+        // Where nothing can be asked for, what is sent changes nothing.
+        if names.is_empty() {
+            continue;
+        }
+        let url = format!("{}{}", service.url(), kept(path, "none"));
+        let ask = |query: &str| status(client().get(format!("{url}?{query}")).send().unwrap());
+        assert_eq!(ask("").0, 200, "{path}");
+        assert_eq!(ask("other=x").0, 400, "{path}");
+        for (name, good, bad) in VALUES {
+            let (code, text) = ask(&format!("{name}={good}"));
+            if !names.contains(name) {
+                assert_eq!(code, 400, "{path} {name}: {text}");
+                continue;
+            }
+            assert_eq!(code, 200, "{path} {name}: {text}");
+            let (code, text) = ask(&format!("{name}={bad}"));
+            let is_named = text.contains(name) && !text.contains("is not a parameter");
+            assert!(code == 400 && is_named, "{path} {name}: {code} {text}");
+        }
+        told.extend(names);
+    }
+    assert_eq!(told, VALUES.map(|(name, ..)| name.to_owned()).into(), "all of them were sent");
+}
+
+#[test]
+fn each_operation_looks_at_the_headers_that_the_document_has() {
+    let service = Service::in_memory();
+    keep_some(&service);
+    let document: Value = serde_json::from_str(&document(&service)).unwrap();
+    let mut told = BTreeSet::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for method in METHODS {
+            for name in parameters(&operations[method], "header") {
+                let (_, accept, value, expected) = HEADERS.iter().find(|it| it.0 == name).unwrap();
+                // One that takes bytes as they come: others are about what it has then.
+                let id = create(&service, &named(&format!("{method}-{name}").to_lowercase()))
+                    .json()["id"]
+                    .clone();
+                let path = kept(path, id.as_str().unwrap()) + "?instance=b";
+                let url = format!("{}{path}", service.url());
+                let request = client().request(method.to_uppercase().parse().unwrap(), url);
+                let request = request.header("accept", *accept);
+                let request = if method == "get" { request } else { request.body("x") };
+                let (without, _) = status(request.try_clone().unwrap().send().unwrap());
+                assert!(without < 300, "{method} {path}: {without}");
+                let (with, text) = status(request.header(&name, *value).send().unwrap());
+                assert_eq!(with, *expected, "{method} {path} {name}: {text}");
+                told.insert(name);
+            }
+        }
+    }
+    assert_eq!(told, HEADERS.map(|(name, ..)| name.to_owned()).into(), "all of them were sent");
 }
 
 /// By a validator that others wrote.
