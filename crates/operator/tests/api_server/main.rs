@@ -113,6 +113,31 @@ async fn pods_of_nobody_and_those_that_opted_out_stay_as_they_are() {
     lab.end().await;
 }
 
+/// Controllers create the pods of users, so that who creates one says nothing about whose it is.
+#[tokio::test]
+async fn a_pod_is_wrapped_whoever_creates_it() {
+    let Some(lab) = Lab::start().await else { return };
+    let own = format!("system:serviceaccount:{}:relay-operator", lab.namespace);
+    for user in [
+        "system:serviceaccount:kube-system:job-controller",
+        "system:serviceaccount:tekton-pipelines:tekton-pipelines-controller",
+        &own,
+        "system:kube-controller-manager",
+        "system:node:node",
+        "somebody@example.com",
+    ] {
+        let path = format!("/api/v1/namespaces/{}/pods?dryRun=All", lab.required);
+        let request = http::Request::post(path)
+            .header("content-type", "application/json")
+            .header("impersonate-user", user)
+            .header("impersonate-group", "system:masters")
+            .body(pod("p").to_string().into_bytes());
+        let created = lab.cluster.client.request(request.expect("a request")).await;
+        assert!(is_wrapped(&created.expect("it is created")), "{user}");
+    }
+    lab.end().await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_wrapped_is_denied_or_passes_as_its_tenant_wants() {
     let Some(lab) = Lab::start().await else { return };
