@@ -11,6 +11,7 @@ mod digest;
 mod endpoint;
 mod finder;
 mod flight;
+mod go_json;
 mod keychain;
 mod lru;
 mod manifest;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     config::{Found, ImageConfig, Platform},
     digest::Digest,
-    manifest::{Content, Entry, Image, choose},
+    manifest::{Content, Entry, Image, Nodes, choose},
     platforms::Platforms,
     why::Why,
 };
@@ -57,11 +57,22 @@ pub(super) fn descend<'held>(
     }
     let mut found = BTreeMap::new();
     for platform in &wanted {
-        match walk(entries, platform, &held) {
-            End::Image(config) => drop(found.insert(platform.clone(), config.clone())),
-            End::Missing(digest) => return Step::Get(digest),
-            End::Nothing => {}
-            End::TooDeep => return Step::Done(Err(wrong("its indexes lead too deep"))),
+        let [younger, older] =
+            [Nodes::Younger, Nodes::Older].map(|nodes| walk(entries, platform, nodes, &held));
+        match (younger, older) {
+            (End::Missing(digest), _) | (_, End::Missing(digest)) => return Step::Get(digest),
+            (End::TooDeep, _) | (_, End::TooDeep) => {
+                return Step::Done(Err(wrong("its indexes lead too deep")));
+            }
+            (End::Image(one), End::Image(another)) if one != another => {
+                let because = "which of its images runs differs from node to node (os.features)";
+                return Step::Done(Err(wrong(because)));
+            }
+            // Where there is nothing for a node, the pod cannot start.
+            (End::Image(config), _) | (_, End::Image(config)) => {
+                found.insert(platform.clone(), config.clone());
+            }
+            (End::Nothing, End::Nothing) => {}
         }
     }
     Step::Done(unite(found).ok_or_else(|| Why::NoPlatform { wanted: wanted.into_iter().collect() }))
@@ -82,11 +93,12 @@ fn wanted(entries: &[Entry], platforms: &Platforms) -> BTreeSet<Platform> {
 fn walk<'held>(
     entries: &'held [Entry],
     platform: &Platform,
+    nodes: Nodes,
     held: &impl Fn(&Digest) -> Option<&'held Content>,
 ) -> End<'held> {
     let mut entries = entries;
     for _ in 0..MAX_DEPTH {
-        let Some(entry) = choose(entries, platform) else { return End::Nothing };
+        let Some(entry) = choose(entries, platform, nodes) else { return End::Nothing };
         match held(&entry.digest) {
             None => return End::Missing(entry.digest.clone()),
             Some(Content::Index(deeper)) => entries = deeper,
@@ -148,6 +160,7 @@ mod tests {
             let entry = |(name, on): &(&str, &str)| Entry {
                 digest: digest(name),
                 platform: (!on.is_empty()).then(|| platform(on)),
+                has_features: false,
             };
             let index = Content::Index(entries.iter().map(entry).collect());
             self.all.insert(digest(name), index);
@@ -216,6 +229,25 @@ mod tests {
         assert_eq!(find(&[]), (per_platform(&all), 4));
         let one = find(&["linux/amd64", "linux/riscv64"]);
         assert_eq!(one, (Found::One(config("a")), 2), "it cannot start elsewhere");
+    }
+
+    #[test]
+    fn what_older_nodes_run_and_younger_ones_do_not_must_be_the_same() {
+        let find = |first: &str, second: &[&str]| {
+            let mut entries = vec![("1", "linux/amd64")];
+            entries.extend(second.iter().map(|name| (*name, "linux/amd64")));
+            let mut registry = Registry::default()
+                .index("root", &entries)
+                .image("1", "linux/amd64", first)
+                .image("2", "linux/amd64", "b");
+            if let Some(Content::Index(entries)) = registry.all.get_mut(&digest("root")) {
+                entries[0].has_features = true;
+            }
+            registry.find(&["linux/amd64"])
+        };
+        assert!(matches!(find("a", &["2"]), Err(Why::Wrong { .. })));
+        assert_eq!(find("b", &["2"]), Ok(Found::One(config("b"))));
+        assert_eq!(find("a", &[]), Ok(Found::One(config("a"))), "younger nodes start nothing");
     }
 
     #[test]

@@ -37,7 +37,7 @@ use super::{
 };
 
 /// Content that is remembered.
-const CONTENTS: Bounds = Bounds { count: 4096, weight: 64 << 20 };
+const CONTENTS: Bounds = Bounds { count: 4096, weight: 8 << 20 };
 /// Left of the time for an answer when a registry is given up on: it must be written down that it was slow.
 const REST: Duration = Duration::from_millis(200);
 
@@ -206,14 +206,24 @@ impl Parts {
         }
         let registry = key.name.registry.clone();
         let flight = (key, platforms.clone());
-        let ask = || {
-            let (key, platforms) = flight.clone();
-            let deadline = deadline.checked_sub(REST).unwrap_or(deadline);
-            let job = Job { key, platforms, ways, begun: Instant::now(), deadline };
-            holding(Arc::clone(&turn), Arc::clone(self).ask(job)).boxed()
-        };
-        let asked = timeout_at(deadline, self.flights.join(&flight, ask)).await;
-        asked.unwrap_or_else(|_| Outcome::failed(Why::Slow { registry }))
+        let mut ways = Some(ways);
+        loop {
+            let ask = || {
+                let (key, platforms) = flight.clone();
+                let deadline = deadline.checked_sub(REST).unwrap_or(deadline);
+                let ways = ways.take().unwrap_or_default();
+                let job = Job { key, platforms, ways, begun: Instant::now(), deadline };
+                holding(Arc::clone(&turn), Arc::clone(self).ask(job)).boxed()
+            };
+            let asked = timeout_at(deadline, self.flights.join(&flight, ask)).await;
+            let outcome =
+                asked.unwrap_or_else(|_| Outcome::failed(Why::Slow { registry: registry.clone() }));
+            // Whoever began it had less time left than this one still has.
+            let is_cut = ways.is_some() && matches!(outcome.result, Err(Why::Crowded));
+            if !is_cut || deadline.duration_since(Instant::now()) < FAIR {
+                return outcome;
+            }
+        }
     }
 
     /// Nobody can be asked now: what was said within the last day counts.
@@ -245,15 +255,22 @@ impl Parts {
     }
 
     fn answer(&self, key: &Key, remembered: Remembered, platforms: &Platforms) -> Option<Outcome> {
-        let (became, digest) = match remembered {
-            Remembered::Fresh(digest) => (Became::Remembered, digest),
-            Remembered::Stale(digest) => (Became::Stale, digest),
+        let (became, digest, broken) = match remembered {
+            Remembered::Fresh(digest) => (Became::Remembered, digest, None),
+            Remembered::Stale(digest) => (Became::Stale, digest, None),
+            Remembered::Broken { digest, part, why } => {
+                (Became::Remembered, digest, Some((part, why)))
+            }
             Remembered::Failed(why) => return Some(Outcome::failed(why)),
             Remembered::Nothing => return None,
         };
         let mut held = HashMap::new();
-        let result = self.recall(&key.name, &digest, platforms, &mut held).ok()?;
-        Some(Outcome::of(became, result))
+        match (self.recall(&key.name, &digest, platforms, &mut held), broken) {
+            (Ok(result), _) => Some(Outcome::of(became, result)),
+            // Other platforms may need something else.
+            (Err(missing), Some((part, why))) if missing == part => Some(Outcome::failed(why)),
+            (Err(_), _) => None,
+        }
     }
 
     /// Goes down as far as content is remembered; what is missing is the error.
@@ -300,11 +317,12 @@ impl Parts {
             }
         };
         self.memory().learn(key, digest.clone(), Instant::now());
-        let gathered = self.gather(&job, &digest, &mut session);
+        let mut part = digest.clone();
+        let gathered = self.gather(&job, &digest, &mut session, &mut part);
         let gathered = timeout_at(*deadline, gathered).await;
         let result = gathered.unwrap_or_else(|_| Err(job.late())).unwrap_or_else(|why| {
             // What the digest stands for will not change, but it may come another time.
-            drop(self.memory().fail(key, why.clone(), Stage::Content, Instant::now()));
+            drop(self.memory().fail(key, why.clone(), Stage::Content(part), Instant::now()));
             Err(why)
         });
         Outcome::of(Became::Asked, result)
@@ -339,12 +357,14 @@ impl Parts {
         })
     }
 
-    /// Gets what is missing until it is known what the image runs, or that it runs nowhere where the pod may.
+    /// Gets one missing `part` after the other until it is known what the image runs, or that it runs nowhere where the pod
+    /// may.
     async fn gather(
         &self,
         job: &Job,
         digest: &Digest,
         session: &mut Session<'_>,
+        part: &mut Digest,
     ) -> Result<Result<Found, Why>, Why> {
         let mut held = HashMap::new();
         loop {
@@ -353,6 +373,7 @@ impl Parts {
                 Ok(result) => return Ok(result),
                 Err(missing) => missing,
             };
+            part.clone_from(&missing);
             let content = Arc::new(session.content(&missing).await?);
             let weight = content.weight() + name.place().len() + missing.as_str().len();
             self.contents().put(place(name, &missing), Arc::clone(&content), weight);

@@ -4,14 +4,18 @@
 //! exact key first. Unlike there, all names of Docker Hub are one, and an entry that cannot be read does not make the others
 //! useless.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::BTreeMap, fmt};
 
 use base64::{
     Engine,
     alphabet::STANDARD,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::name::{HUB, HUB_ALIASES, Name};
@@ -24,6 +28,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Credentials that are tried for one image. A tenant may write any number down, and each is a request to somebody.
 pub(super) const MAX_TRIED: usize = 8;
+
+/// Entries of one pull secret that are read: a tenant may write a megabyte of them. Docker writes one for each registry.
+const MAX_ENTRIES: usize = 256;
 
 /// A name and a password.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -89,13 +96,18 @@ impl Form {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Config {
-    auths: HashMap<String, serde_json::Value>,
+struct Config<'json> {
+    #[serde(borrow)]
+    auths: Written<'json>,
 }
+
+/// Entries as they came, by their keys.
+#[derive(Default)]
+struct Written<'json>(BTreeMap<String, &'json RawValue>);
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Written {
+struct WrittenEntry {
     username: String,
     password: String,
     auth: String,
@@ -104,19 +116,47 @@ struct Written {
 /// Reads the entries of a pull secret; `None` if it is not JSON of that form.
 pub(super) fn read(form: Form, json: &[u8]) -> Option<Vec<Entry>> {
     let all = match form {
-        Form::DockerConfigJson => serde_json::from_slice::<Config>(json).ok()?.auths,
+        Form::DockerConfigJson => serde_json::from_slice::<Config<'_>>(json).ok()?.auths,
         Form::Dockercfg => serde_json::from_slice(json).ok()?,
     };
-    let entries = all.into_iter().filter_map(|(key, value)| {
-        let credential = Credential::of(serde_json::from_value(value).ok()?)?;
+    let entries = all.0.into_iter().filter_map(|(key, value)| {
+        let credential = Credential::of(serde_json::from_str(value.get()).ok()?)?;
         Some(Entry { key: Key::parse(&key)?, credential })
     });
     Some(entries.collect())
 }
 
+impl<'de: 'json, 'json> Deserialize<'de> for Written<'json> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct All;
+
+        impl<'de> Visitor<'de> for All {
+            type Value = Written<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("entries of a pull secret")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut all = BTreeMap::new();
+                while let Some(key) = map.next_key()? {
+                    if all.len() < MAX_ENTRIES {
+                        all.insert(key, map.next_value()?);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(Written(all))
+            }
+        }
+
+        deserializer.deserialize_map(All)
+    }
+}
+
 impl Credential {
-    fn of(written: Written) -> Option<Self> {
-        let Written { username, password, auth } = written;
+    fn of(written: WrittenEntry) -> Option<Self> {
+        let WrittenEntry { username, password, auth } = written;
         let (username, password) = if auth.is_empty() {
             (username, password)
         } else {

@@ -2,19 +2,21 @@
 //!
 //! Nothing but what decides about the command is kept: what comes in has megabytes, and anyone may have written it.
 
-use serde::Deserialize;
-
-use super::{
-    config::{ImageConfig, Platform},
-    digest::Digest,
-};
+mod bounded;
+mod read_config;
 
 use oci_client::manifest::{
     IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE,
     IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
 };
+use serde::Deserialize;
 
-mod read_config;
+use super::{
+    config::{ImageConfig, Platform},
+    digest::Digest,
+    go_json::Shape,
+};
+use bounded::{AtMost, IsAny};
 
 pub(super) use read_config::read_config;
 
@@ -28,6 +30,24 @@ pub(super) const ACCEPT: [&str; 4] = [
 
 /// Entries of an index that are looked at: the largest known have some forty.
 const MAX_ENTRIES: usize = 1024;
+
+/// The names in manifests and indexes that count.
+const WRITTEN: Shape = Shape(&[
+    ("schemaVersion", None),
+    ("mediaType", None),
+    ("config", Some(&ENTRY)),
+    ("manifests", Some(&ENTRY)),
+    ("layers", None),
+    ("fsLayers", None),
+]);
+const ENTRY: Shape = Shape(&[("mediaType", None), ("digest", None), ("platform", Some(&PLATFORM))]);
+const PLATFORM: Shape = Shape(&[
+    ("os", None),
+    ("architecture", None),
+    ("variant", None),
+    ("os.features", None),
+    ("os.version", None),
+]);
 
 /// Something by the digest of its JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +89,8 @@ pub(super) struct Entry {
     pub(super) digest: Digest,
     /// What it is for; `None` if the index does not say.
     pub(super) platform: Option<Platform>,
+    /// Whether it is for systems with some feature.
+    pub(super) has_features: bool,
 }
 
 /// An image for one platform.
@@ -95,7 +117,7 @@ struct Written {
     schema_version: Option<u64>,
     media_type: Option<String>,
     config: Option<Descriptor>,
-    manifests: Option<Vec<WrittenEntry>>,
+    manifests: Option<AtMost<MAX_ENTRIES, WrittenEntry>>,
     // Their content does not matter, only whether there are any.
     layers: Option<serde::de::IgnoredAny>,
     fs_layers: Option<serde::de::IgnoredAny>,
@@ -123,7 +145,7 @@ struct WrittenPlatform {
     #[serde(default)]
     variant: Option<String>,
     #[serde(default, rename = "os.features")]
-    features: Option<Vec<String>>,
+    features: IsAny,
 }
 
 /// Reads a manifest, whose type the answer's header says too.
@@ -134,6 +156,9 @@ struct WrittenPlatform {
 pub(super) fn read_manifest(json: &[u8], media_type: Option<&str>) -> Result<Manifest, String> {
     let written: Written =
         serde_json::from_slice(json).map_err(|_| "its manifest is not that of an image")?;
+    if !WRITTEN.is_plain(json) {
+        return Err("its manifest can be read in two ways".to_owned());
+    }
     if written.schema_version == Some(1) || written.fs_layers.is_some() {
         return Err("its manifest is of version 1, which nothing runs any more".to_owned());
     }
@@ -163,24 +188,21 @@ fn is_index(media_type: &str) -> Option<bool> {
     }
 }
 
-fn entries_of(written: Vec<WrittenEntry>) -> Result<Vec<Entry>, String> {
-    if written.len() > MAX_ENTRIES {
+fn entries_of(written: AtMost<MAX_ENTRIES, WrittenEntry>) -> Result<Vec<Entry>, String> {
+    let Some(written) = written.0 else {
         return Err(format!("its index has more than {MAX_ENTRIES} entries"));
-    }
-    let is_usable = |entry: &WrittenEntry| {
-        let features = entry.platform.as_ref().and_then(|platform| platform.features.as_ref());
-        features.is_none_or(Vec::is_empty)
     };
     let read = |entry: WrittenEntry| {
+        let has_features = entry.platform.as_ref().is_some_and(|platform| platform.features.0);
         let platform = entry.platform.map(|platform| {
             let WrittenPlatform { os, architecture, variant, .. } = platform;
             Platform::new(&os, &architecture, variant.as_deref().unwrap_or_default())
         });
         let digest =
             Digest::parse(&entry.digest).ok_or("its index has an entry without a digest")?;
-        Ok(Entry { digest, platform })
+        Ok(Entry { digest, platform, has_features })
     };
-    written.into_iter().filter(is_usable).map(read).collect()
+    written.into_iter().map(read).collect()
 }
 
 fn config_of(config: &Descriptor) -> Result<Digest, String> {
@@ -191,16 +213,29 @@ fn config_of(config: &Descriptor) -> Result<Digest, String> {
     Digest::parse(&config.digest).ok_or_else(|| "its configuration has no digest".to_owned())
 }
 
+/// Which nodes choose: containerd passes over entries for systems with some feature from 2.2 on, and did not before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nodes {
+    Younger,
+    Older,
+}
+
 /// What of an index runs on a platform, the best first: the order of containerd.
-pub(super) fn choose<'index>(entries: &'index [Entry], on: &Platform) -> Option<&'index Entry> {
+pub(super) fn choose<'index>(
+    entries: &'index [Entry],
+    on: &Platform,
+    nodes: Nodes,
+) -> Option<&'index Entry> {
     let runs = on.runs();
-    let named = entries.iter().filter_map(|entry| {
+    let counts = |entry: &&Entry| nodes == Nodes::Older || !entry.has_features;
+    let mut entries = entries.iter().filter(counts);
+    let named = entries.clone().filter_map(|entry| {
         let platform = entry.platform.as_ref()?;
         Some((runs.iter().position(|candidate| candidate == platform)?, entry))
     });
     // The first of equals, as a stable sort would leave it.
     let best = named.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry);
-    best.or_else(|| entries.iter().find(|entry| entry.platform.is_none()))
+    best.or_else(|| entries.find(|entry| entry.platform.is_none()))
 }
 
 impl Platform {

@@ -37,11 +37,16 @@ const MAX_PAUSE: Duration = Duration::from_mins(1);
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Answers that are kept. Each has some hundred bytes.
-const BOUNDS: Bounds = Bounds { count: 4096, weight: 4 << 20 };
+const KNOWN: Bounds = Bounds { count: 4096, weight: 4 << 20 };
+/// Failures that are kept where no answer is known: names that do not exist cost nothing, and must not push out those that do.
+const FAILED: Bounds = Bounds { count: 1024, weight: 1 << 20 };
 
 /// All answers.
 #[derive(Debug)]
-pub(super) struct Memory(Lru<Key, Record>);
+pub(super) struct Memory {
+    known: Lru<Key, Record>,
+    failed: Lru<Key, Record>,
+}
 
 #[derive(Clone, Debug, Default)]
 struct Record {
@@ -58,12 +63,12 @@ struct Failure {
 }
 
 /// What failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// To find out what the name stands for.
     Name,
-    /// To get that.
-    Content,
+    /// To get this, which that leads to.
+    Content(Digest),
 }
 
 /// What is remembered of an image.
@@ -73,6 +78,15 @@ pub(super) enum Remembered {
     Fresh(Digest),
     /// It was said long ago, and the registry does not answer now.
     Stale(Digest),
+    /// It was said not long ago. A part of what it leads to was asked for in vain since: who needs that need not ask.
+    Broken {
+        /// What the name stands for.
+        digest: Digest,
+        /// What could not be had.
+        part: Digest,
+        /// Why not.
+        why: Why,
+    },
     /// It was asked for not long ago, in vain.
     Failed(Why),
     /// Ask.
@@ -81,18 +95,17 @@ pub(super) enum Remembered {
 
 impl Memory {
     pub(super) fn new() -> Self {
-        Self(Lru::new(BOUNDS))
+        Self { known: Lru::new(KNOWN), failed: Lru::new(FAILED) }
     }
 
     /// What is known of an image now.
     pub(super) fn recall(&mut self, key: &Key, now: Instant) -> Remembered {
-        let Some(record) = self.0.get(key) else { return Remembered::Nothing };
-        record.recall(now)
+        self.get(key).map_or(Remembered::Nothing, |record| record.recall(now))
     }
 
     /// What was said within the last day, for when nobody can be asked.
     pub(super) fn last(&mut self, key: &Key, now: Instant) -> Remembered {
-        let last = self.0.get(key).and_then(|record| record.stale(now)).cloned();
+        let last = self.get(key).and_then(|record| record.stale(now)).cloned();
         last.map_or(Remembered::Nothing, Remembered::Stale)
     }
 
@@ -100,28 +113,41 @@ impl Memory {
     pub(super) fn learn(&mut self, key: &Key, digest: Digest, now: Instant) {
         let weight = key.weight() + digest.as_str().len();
         let record = Record { known: Some((digest, now)), failure: None };
-        self.0.put(key.clone(), record, weight);
+        self.put(key, record, weight);
     }
 
     /// It was asked in vain. Says what counts now: the failure, or what is known from before.
     pub(super) fn fail(&mut self, key: &Key, why: Why, stage: Stage, now: Instant) -> Remembered {
-        let pause = match (&why, stage) {
+        let is_name = stage == Stage::Name;
+        let pause = match (&why, &stage) {
             (Why::Busy { retry_after: Some(after), .. }, _) => (*after).clamp(PAUSE, MAX_PAUSE),
             (Why::Crowded, _) => Duration::ZERO,
-            (why, Stage::Content) if why.is_passing() => SHORT_PAUSE,
+            (why, Stage::Content(_)) if why.is_passing() => SHORT_PAUSE,
             _ => PAUSE,
         };
-        let known = self.0.get(key).and_then(|record| record.known.take());
+        let known = self.get(key).and_then(|record| record.known.take());
         // What is gone, or not for these credentials any more, is forgotten.
-        let known = known.filter(|_| why.is_passing() || stage == Stage::Content);
+        let known = known.filter(|_| why.is_passing() || !is_name);
         let failure = Failure { why, until: now + pause, stage };
         let record = Record { known, failure: Some(failure.clone()) };
         let counts = match record.stale(now) {
-            Some(digest) if stage == Stage::Name => Remembered::Stale(digest.clone()),
+            Some(digest) if is_name => Remembered::Stale(digest.clone()),
             _ => Remembered::Failed(failure.why),
         };
-        self.0.put(key.clone(), record, key.weight() + 512);
+        self.put(key, record, key.weight() + 512);
         counts
+    }
+
+    fn get(&mut self, key: &Key) -> Option<&mut Record> {
+        let Self { known, failed } = self;
+        known.get(key).or_else(|| failed.get(key))
+    }
+
+    fn put(&mut self, key: &Key, record: Record, weight: usize) {
+        let Self { known, failed } = self;
+        let (place, other) = if record.known.is_some() { (known, failed) } else { (failed, known) };
+        other.remove(key);
+        place.put(key.clone(), record, weight);
     }
 }
 
@@ -129,13 +155,16 @@ impl Record {
     fn recall(&self, now: Instant) -> Remembered {
         let fresh = self.known.as_ref().filter(|(_, at)| now.duration_since(*at) < FRESH);
         let failure = self.failure.as_ref().filter(|failure| now < failure.until);
-        match (failure, fresh) {
-            (Some(failure), _) => match self.stale(now) {
-                Some(digest) if failure.stage == Stage::Name => Remembered::Stale(digest.clone()),
-                _ => Remembered::Failed(failure.why.clone()),
-            },
-            (None, Some((digest, _))) => Remembered::Fresh(digest.clone()),
-            (None, None) => Remembered::Nothing,
+        let Some(Failure { why, stage, .. }) = failure else {
+            return fresh
+                .map_or(Remembered::Nothing, |(digest, _)| Remembered::Fresh(digest.clone()));
+        };
+        match (stage, fresh, self.stale(now)) {
+            (Stage::Name, _, Some(digest)) => Remembered::Stale(digest.clone()),
+            (Stage::Content(part), Some((digest, _)), _) => {
+                Remembered::Broken { digest: digest.clone(), part: part.clone(), why: why.clone() }
+            }
+            _ => Remembered::Failed(why.clone()),
         }
     }
 
@@ -198,6 +227,18 @@ mod tests {
     }
 
     #[test]
+    fn names_that_do_not_exist_push_out_no_answer() {
+        let (mut memory, now) = (Memory::new(), Instant::now());
+        memory.learn(&key(), digest(), now);
+        for number in 0..5000 {
+            let name = Name::parse(&format!("ghcr.io/acme/none:{number}")).unwrap();
+            let none = Key { name, ..key() };
+            drop(memory.fail(&none, Why::Missing { registry: registry() }, Stage::Name, now));
+        }
+        assert_eq!(memory.recall(&key(), now), Remembered::Fresh(digest()));
+    }
+
+    #[test]
     fn a_registry_that_says_no_is_believed_at_once() {
         let refused = Why::Refused { registry: registry(), credentials: 1, unread: Vec::new() };
         for no in [refused, Why::Missing { registry: registry() }] {
@@ -216,9 +257,11 @@ mod tests {
     fn content_that_does_not_come_is_not_replaced_by_older_content() {
         let (mut memory, key, now) = (Memory::new(), key(), Instant::now());
         memory.learn(&key, digest(), now);
-        let failed = Remembered::Failed(slow());
-        assert_eq!(memory.fail(&key, slow(), Stage::Content, now), failed);
-        assert_eq!(memory.recall(&key, now), failed);
+        let part = Digest::of(b"part");
+        let failed = memory.fail(&key, slow(), Stage::Content(part.clone()), now);
+        assert_eq!(failed, Remembered::Failed(slow()));
+        let broken = Remembered::Broken { digest: digest(), part, why: slow() };
+        assert_eq!(memory.recall(&key, now), broken);
         let fresh = Remembered::Fresh(digest());
         assert_eq!(memory.recall(&key, now + SECOND), fresh, "what the name stands for is known");
     }

@@ -1,6 +1,6 @@
 //! Names of images, as containerd reads them. Pure.
 
-use std::fmt;
+use std::{fmt, net::Ipv6Addr};
 
 use oci_client::Reference;
 
@@ -10,6 +10,9 @@ use super::digest::Digest;
 pub(super) const HUB: &str = "docker.io";
 /// What else means Docker Hub: the first in references and credentials, both in credentials.
 pub(super) const HUB_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
+
+/// Stands for a host while a name is read.
+const PLACEHOLDER: &str = "host.invalid";
 
 /// Longest name that is read, in bytes: a host, 255 of a repository, a tag of 128 and a digest fit.
 const MAX_BYTES: usize = 1024;
@@ -43,6 +46,12 @@ impl Name {
         if image.len() > MAX_BYTES || is_identifier || !image.is_ascii() {
             return None;
         }
+        if let Some((host, rest)) = split_ipv6(image) {
+            // `Reference` takes names and addresses of the older kind alone.
+            let name = Self::parse(&format!("{PLACEHOLDER}/{rest}"))?;
+            return (name.registry == PLACEHOLDER)
+                .then(|| Self { registry: host.to_owned(), ..name });
+        }
         let reference = Reference::try_from(image).ok()?;
         let at = match (reference.digest(), reference.tag()) {
             (Some(digest), _) => At::Digest(Digest::parse(digest)?),
@@ -62,6 +71,15 @@ impl Name {
     pub(super) fn place(&self) -> String {
         format!("{}/{}", self.registry, self.repository)
     }
+}
+
+/// The host and the rest of a name that begins with an address of IPv6 in brackets, and a port or none.
+fn split_ipv6(image: &str) -> Option<(&str, &str)> {
+    let (host, rest) = image.split_once('/')?;
+    let (address, port) = host.strip_prefix('[')?.split_once(']')?;
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_host = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    (is_host && address.parse::<Ipv6Addr>().is_ok()).then_some((host, rest))
 }
 
 impl At {
@@ -106,6 +124,8 @@ mod tests {
             ("Acme/app", "Acme/app:latest"),
             ("ghcr.io/a--b/c__d:T_1.2-x", "ghcr.io/a--b/c__d:T_1.2-x"),
             ("10.0.0.1/app", "10.0.0.1/app:latest"),
+            ("[fd00::7]:5000/acme/app:1", "[fd00::7]:5000/acme/app:1"),
+            ("[::1]/app", "[::1]/app:latest"),
         ] {
             let name = Name::parse(image).unwrap_or_else(|| panic!("{image}"));
             assert_eq!(name.to_string(), full, "{image}");
@@ -140,6 +160,13 @@ mod tests {
             "nginx@md5:ababababababababababababababababab",
             &format!("nginx@sha256:{}", hexadecimal.to_uppercase()),
             "nginx:1\n",
+            "[fd00::7]",
+            "[fd00::7]:/app",
+            "[fd00::7]5000/app",
+            "[fd00::x]/app",
+            "[10.0.0.1]/app",
+            "[fd00::7/app",
+            "[fe80::1%eth0]/app",
             "nginx:\u{1e130}",
             &hexadecimal,
             &long,

@@ -22,6 +22,10 @@ use super::{
     config::Platform,
     platforms::{Nodes, Platforms},
 };
+use crate::lenient::{Lenient, readable};
+
+/// Nodes of a list whose metadata is in memory at once.
+const PAGE: u32 = 32;
 
 /// The nodes of the cluster.
 #[derive(Debug, Default)]
@@ -46,11 +50,13 @@ impl Cluster {
     ///
     /// One that takes no new pods now counts too: it may again when a pod comes to run.
     pub(super) async fn follow(&self, client: Client) {
-        let nodes = Api::<PartialObjectMeta<Node>>::all(client);
-        let mut events = pin!(watcher(nodes, watcher::Config::default()).default_backoff());
+        let nodes = Api::<Lenient<PartialObjectMeta<Node>>>::all(client);
+        let pages = watcher::Config::default().page_size(PAGE);
+        let mut events = pin!(watcher(nodes, pages).default_backoff());
         loop {
             match events.try_next().await {
                 Ok(Some(event)) => {
+                    let Some(event) = readable(event) else { continue };
                     self.0.write().unwrap_or_else(PoisonError::into_inner).take(event);
                 }
                 // The stream tries again by itself.

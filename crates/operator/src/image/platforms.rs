@@ -50,6 +50,9 @@ impl Nodes {
 const OS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
 const ARCHITECTURE: [&str; 2] = ["kubernetes.io/arch", "beta.kubernetes.io/arch"];
 
+/// Platforms that a pod can name. With more, all count that its images are made for, which are more, and never wrong.
+const MAX_NAMED: usize = 64;
+
 /// What a pod runs on if nobody says anything else.
 const LINUX: &str = "linux";
 
@@ -64,8 +67,8 @@ impl Platforms {
             return Self::Of(BTreeSet::from([platform.clone()]));
         }
         let wish = Wish { os: pod_os(pod), selector: pod.pointer("/spec/nodeSelector"), terms };
+        let Some(named) = wish.named() else { return Self::Any };
         let live = nodes.counts.keys().cloned();
-        let named = wish.named();
         let all: BTreeSet<_> = live.chain(named).filter(|platform| wish.admits(platform)).collect();
         if all.is_empty() { Self::Any } else { Self::Of(all) }
     }
@@ -128,16 +131,18 @@ impl<'pod> Wish<'pod> {
             && (self.terms.is_empty() || self.terms.iter().any(|term| holds(term, platform)))
     }
 
-    /// The platforms that the pod names, of which some may not be admitted.
-    fn named(&self) -> impl Iterator<Item = Platform> {
+    /// The platforms that the pod names, of which some may not be admitted; `None` if there are too many.
+    fn named(&self) -> Option<impl Iterator<Item = Platform>> {
         let mut os = self.names(OS);
         os.extend(self.os);
         if os.is_empty() {
             os.insert(LINUX);
         }
         let architectures = self.names(ARCHITECTURE);
-        os.into_iter().flat_map(move |os| {
-            architectures.clone().into_iter().map(move |other| Platform::new(os, other, ""))
+        (os.len().saturating_mul(architectures.len()) <= MAX_NAMED).then(|| {
+            os.into_iter().flat_map(move |os| {
+                architectures.clone().into_iter().map(move |other| Platform::new(os, other, ""))
+            })
         })
     }
 
@@ -269,6 +274,22 @@ mod tests {
         ] {
             assert_eq!(of(&pod, &cluster), expected, "{pod}");
         }
+    }
+
+    #[test]
+    fn a_pod_that_names_very_many_is_not_weighed_against_all_of_them() {
+        let names = |count| (0..count).map(|at| format!("x{at}")).collect::<Vec<_>>();
+        let pod = |count| {
+            let names = names(count);
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            affinity(&json!([{"matchExpressions": [
+                expression("kubernetes.io/os", "In", &names),
+                expression("kubernetes.io/arch", "In", &names),
+            ]}]))
+        };
+        let cluster = nodes(&["linux/amd64"]);
+        assert_eq!(of(&pod(8), &cluster).len(), 64);
+        assert_eq!(Platforms::of(&pod(3000), &cluster), Platforms::Any);
     }
 
     #[test]

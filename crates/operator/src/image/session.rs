@@ -77,10 +77,7 @@ impl<'net> Session<'net> {
     ///
     /// If it cannot be had, or is not what its digest says, or no image.
     pub(super) async fn content(&mut self, digest: &Digest) -> Result<Content, Why> {
-        let answer = self.get(Method::GET, "manifests", digest.as_str(), MAX_MANIFEST).await?;
-        self.verify(digest, &answer.body)?;
-        let manifest = read_manifest(&answer.body, answer.media_type());
-        let config = match manifest.map_err(|because| self.wrong(because))? {
+        let config = match self.manifest(digest).await? {
             Manifest::Index(entries) => return Ok(Content::Index(entries)),
             Manifest::Image(config) => config,
         };
@@ -88,6 +85,14 @@ impl<'net> Session<'net> {
         self.verify(&config, &answer.body)?;
         let image = read_config(&answer.body).map_err(|because| self.wrong(because))?;
         Ok(Content::Image(image))
+    }
+
+    /// A manifest, of which no bytes are kept while the configuration is waited for.
+    async fn manifest(&mut self, digest: &Digest) -> Result<Manifest, Why> {
+        let answer = self.get(Method::GET, "manifests", digest.as_str(), MAX_MANIFEST).await?;
+        self.verify(digest, &answer.body)?;
+        let manifest = read_manifest(&answer.body, answer.media_type());
+        manifest.map_err(|because| self.wrong(because))
     }
 
     /// One question, which must succeed.

@@ -73,7 +73,8 @@ impl Lab {
         found
     }
 
-    async fn find_within(
+    /// What an image runs, if that is known in this time.
+    pub(crate) async fn find_within(
         &self,
         time: Duration,
         asker: &Asker,

@@ -1,14 +1,18 @@
 //! What a registry said counts for as long as it should, and for nobody else.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use axum::{http::Method, response::IntoResponse as _};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future::join_all;
 use relay_tests::registry::{
-    Content,
-    scripted::{Server, Shelf, challenge, endless, status},
+    Content, MANIFEST,
+    scripted::{Server, Shelf, challenge, endless, never, status},
 };
+use serde_json::json;
 use tokio::time;
 
 use crate::lab::{Asker, Lab, config_of, index_of, one, runs};
@@ -236,4 +240,46 @@ async fn a_registry_that_does_not_name_digests_is_understood_too() {
         response.into_response()
     });
     assert_eq!(lab.find(IMAGE).await, Ok(runs("a")));
+}
+
+#[tokio::test]
+async fn what_is_missing_for_one_platform_is_there_for_others() {
+    let config = config_of("a", "amd64");
+    let image = Content::manifest(&config);
+    let missing = Content::manifest(&config_of("b", "s390x"));
+    // Builders put proofs beside images, and any pod may say that it runs there.
+    let nothing = Content::of(b"{}".to_vec(), "application/vnd.oci.empty.v1+json");
+    let proof = json!({"schemaVersion": 2, "config": nothing.descriptor(), "layers": []});
+    let proof = Content::json(&proof, MANIFEST);
+    let index = index_of(&[
+        ("linux/amd64", &image),
+        ("linux/s390x", &missing),
+        ("unknown/unknown", &proof),
+    ]);
+    let shelf = Shelf::default().with(&config).with(&image).with(&proof).with(&nothing);
+    let (_server, lab) = serving(shelf.tag("1", &index)).await;
+    for platform in ["linux/s390x", "unknown/unknown"] {
+        let greedy = Asker { namespace: "greedy".to_owned(), ..Asker::on(&[platform]) };
+        assert!(lab.find_as(&greedy, IMAGE).await.is_err(), "{platform}");
+        assert_eq!(lab.find(IMAGE).await, Ok(runs("a")), "beside {platform}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_joins_a_question_has_time_of_its_own() {
+    let (shelf, is_first) = (one("a"), AtomicBool::new(true));
+    let server = Server::new(move |asked| {
+        if asked.method == Method::GET && is_first.swap(false, Ordering::SeqCst) {
+            return never();
+        }
+        shelf.answer(asked)
+    })
+    .await;
+    let lab = Lab::asking(&[&server.host()]);
+    // It waited for a turn of its namespace before.
+    let hurried = Asker { namespace: "hurried".to_owned(), ..Asker::anybody() };
+    let hurried = lab.find_within(Duration::from_secs(1), &hurried, IMAGE);
+    let (hurried, calm) = tokio::join!(hurried, lab.find(IMAGE));
+    assert!(hurried.is_err());
+    assert_eq!(calm, Ok(runs("a")));
 }

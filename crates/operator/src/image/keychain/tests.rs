@@ -200,3 +200,16 @@ proptest! {
             usize::from(starred == 0 && host.starts_with('x')));
     }
 }
+
+#[test]
+fn of_a_secret_with_very_many_entries_only_so_many_are_read() {
+    let entries = |count: usize| {
+        let entry =
+            |at: usize| (format!("registry-{at}.test"), json!({"auth": STANDARD.encode("a:b")}));
+        json!({"auths": (0..count).map(entry).collect::<serde_json::Map<_, _>>()}).to_string()
+    };
+    for (count, are_read) in [(256, 256), (40_000, 256)] {
+        let read = read(Form::DockerConfigJson, entries(count).as_bytes()).unwrap();
+        assert_eq!(read.len(), are_read);
+    }
+}

@@ -1,6 +1,7 @@
 use super::{
     Entry, IMAGE_CONFIG_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE,
-    Manifest, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, choose, read_config, read_manifest,
+    Manifest, Nodes, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, choose, read_config,
+    read_manifest,
 };
 use crate::image::{Platform, digest::Digest};
 use proptest::prelude::*;
@@ -21,6 +22,7 @@ fn index(platforms: &[&str]) -> Vec<Entry> {
     let entry = |(at, text): (usize, &&str)| Entry {
         digest: digest(&at.to_string()),
         platform: (!text.is_empty()).then(|| platform(text)),
+        has_features: false,
     };
     platforms.iter().enumerate().map(entry).collect()
 }
@@ -54,7 +56,7 @@ fn an_index_gives_what_containerd_would_run() {
     ];
     for (platforms, on, expected) in cases {
         let index = index(platforms);
-        let chosen = choose(&index, &platform(on));
+        let chosen = choose(&index, &platform(on), Nodes::Younger);
         let expected = expected.map(|at| digest(&at.to_string()));
         assert_eq!(chosen.map(|entry| entry.digest.clone()), expected, "{platforms:?} on {on}");
     }
@@ -75,9 +77,15 @@ fn manifests_of_both_kinds_and_both_makers_are_read() {
         {"digest": digest("2").as_str()},
     ]);
     let list = json!({"schemaVersion": 2, "manifests": entries, "annotations": {"a": "b"}});
+    let entry = |name: &str, on: Option<&str>, has_features| Entry {
+        digest: digest(name),
+        platform: on.map(platform),
+        has_features,
+    };
     let expected = Manifest::Index(vec![
-        Entry { digest: digest("0"), platform: Some(platform("linux/arm64")) },
-        Entry { digest: digest("2"), platform: None },
+        entry("0", Some("linux/arm64"), false),
+        entry("1", Some("linux/amd64"), true),
+        entry("2", None, false),
     ]);
     for media_type in [OCI_IMAGE_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, "text/plain", ""] {
         assert_eq!(read(&image, media_type), Ok(Manifest::Image(digest("config"))), "{media_type}");
@@ -122,6 +130,22 @@ fn what_two_programs_might_understand_differently_is_refused() {
     assert!(read_manifest(b"<html>", None).is_err());
     let twice = format!(r#"{{"config": {config}, "config": {config}}}"#);
     assert!(read_manifest(twice.as_bytes(), None).is_err());
+    // Go takes the last of these.
+    let (zero, one) = (digest("0"), digest("1"));
+    for odd in [
+        format!(r#"{{"config": {config}, "Config": {config}}}"#),
+        format!(r#"{{"manifests": [], "MANIFESTS": [{{"digest": "{zero}"}}]}}"#),
+        format!(r#"{{"manifests": [{{"digest": "{zero}", "Digest": "{one}"}}]}}"#),
+        format!(
+            r#"{{"manifests": [{{"digest": "{zero}", "platform": {{"os": "linux", "Architecture": "arm64"}}}}]}}"#
+        ),
+        format!(
+            r#"{{"config": {{"mediaType": "{IMAGE_CONFIG_MEDIA_TYPE}", "digest": "{zero}", "dige\u017ft": "{one}"}}}}"#
+        ),
+    ] {
+        let refused = read_manifest(odd.as_bytes(), None).unwrap_err();
+        assert!(refused.contains("in two ways"), "{refused}: {odd}");
+    }
 }
 
 #[test]
@@ -134,8 +158,6 @@ fn a_configuration_is_read_as_go_reads_it() {
         (r#"{"config":null}"#, None, None),
         (r"{}", None, None),
         (r#"{"config":{"entrypoint":["a"],"CMD":["b"]}}"#, words(&["a"]), words(&["b"])),
-        (r#"{"config":{"Entrypoint":["a"],"entrypoint":["b"]}}"#, words(&["b"]), None),
-        (r#"{"config":{"Entrypoint":["a"],"Entrypoint":null}}"#, None, None),
         (r#"{"Config":{"Entrypoint":["a"]},"config":{"Cmd":["b"]}}"#, words(&["a"]), words(&["b"])),
         (
             r#"{"config":{"Cmd":["a",null,"\u0000\ud83d\ude00$(X)"]}}"#,
@@ -158,8 +180,22 @@ fn a_configuration_is_read_as_go_reads_it() {
         r#"{"config":7}"#,
         r#"{"config":{"Cmd":"sh"}}"#,
         r#"{"config":[]}"#,
+        r#"{"config":{"Entrypoint":["a"],"entrypoint":["b"]}}"#,
+        r#"{"config":{"Entrypoint":["b","x"],"Entrypoint":[null]}}"#,
+        r#"{"config":{"Cmd":["b"]},"Config":{"cmd":null}}"#,
     ] {
         assert!(read_config(wrong.as_bytes()).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_command_is_as_long_as_a_pod_can_hold() {
+    let config = |words: &str| format!(r#"{{"config":{{"Entrypoint":["/app"{words}]}}}}"#);
+    let long = read_config(config(&",\"x\"".repeat(4000)).as_bytes()).unwrap();
+    assert_eq!(long.config.entrypoint.map(|words| words.len()), Some(4001));
+    for longer in [",\"\"".repeat(6000), format!(",\"{}\"", "x".repeat(128 << 10))] {
+        let refused = read_config(config(&longer).as_bytes()).unwrap_err();
+        assert_eq!(refused, "its command is too long");
     }
 }
 
