@@ -1,9 +1,11 @@
 //! Logs of the parts of a workflow: the streams of all their pods together.
 
+mod busy;
 mod choice;
 mod command_line;
 mod follow;
 mod order;
+mod resume;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -7,7 +7,7 @@ use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},
     sync::{
-        OnceLock,
+        Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
         mpsc::{SyncSender, sync_channel},
     },
@@ -36,6 +36,9 @@ const ETAG: HeaderValue = HeaderValue::from_static("\"1\"");
 /// Where the translator of this process is: it and the emulator live as long as the process.
 static ADDRESS: OnceLock<String> = OnceLock::new();
 static BUCKETS: AtomicU64 = AtomicU64::new(0);
+
+/// Of each list that was asked for, the key after which it begins.
+static LISTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// A bucket that nobody else uses.
 #[derive(Debug)]
@@ -87,6 +90,16 @@ impl Bucket {
         let request = client.request(method, format!("{}/{}{path}", address(), self.name));
         Ok(request.send()?.status().as_u16())
     }
+}
+
+/// The keys after which lists began that this process asked for, of any bucket.
+///
+/// # Panics
+///
+/// Never: no code panics while they are noted.
+#[must_use]
+pub fn lists() -> Vec<String> {
+    LISTS.lock().expect("no code panics while it is locked").clone()
 }
 
 fn address() -> &'static str {
@@ -191,6 +204,7 @@ impl Translator {
             asked.query_pairs().find(|pair| pair.0 == name).map(|pair| pair.1.into_owned())
         };
         let after = parameter("start-after").unwrap_or_default();
+        LISTS.lock().expect("no code panics while it is locked").push(after.clone());
         let mut url = Url::parse(&format!("{}/{objects}", self.base))?;
         url.query_pairs_mut()
             .append_pair("maxResults", &PAGE_KEYS.to_string())

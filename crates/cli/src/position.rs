@@ -102,7 +102,7 @@ impl Positions {
             positions.push((StreamKey::of(source), position.next));
         }
         positions.sort();
-        Cursor { positions }
+        Cursor { settled: None, positions }
     }
 
     /// Leaves out streams that are over, from the oldest on, until a cursor fits into a header. The

@@ -2,7 +2,7 @@
 //!
 //! A follower is a position, not a queue: it asks what is stored there, and waits, shows or ends.
 
-mod cursor;
+mod positions;
 mod view;
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use relay_protocol::{limit::LATE_FILL, range::ByteRange, read::Marker, write::Wr
 use tokio::time::Instant;
 
 use crate::stream::{EndRecord, Moment};
-pub(crate) use cursor::{Start, resume, settled};
+pub(crate) use positions::{LATE_MILLIS, Positions};
 pub(crate) use view::{Found, View};
 
 /// How long a follower waits at a hole that later bytes exist behind.

@@ -89,11 +89,14 @@ pub enum Marker {
     },
 }
 
-/// How far a reader came, per stream: names and positions, joined by commas.
+/// How far a reader came, per stream: names and positions, joined by commas. Before them, where the
+/// service knows it, the time of `settled` in milliseconds and a tilde.
 ///
 /// It is the `id:` of a server-sent event and the value of `Last-Event-ID`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
+    /// Streams that were created before and are not named were read to their ends.
+    pub settled: Option<UnixMillis>,
     /// Streams and the position after the last byte that was read of each.
     pub positions: Vec<(StreamKey, u64)>,
 }
@@ -152,6 +155,9 @@ impl fmt::Display for StreamKey {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(UnixMillis(settled)) = self.settled {
+            write!(formatter, "{settled}~")?;
+        }
         for (index, (key, offset)) in self.positions.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             write!(formatter, "{comma}{key}:{offset}")?;
@@ -166,11 +172,16 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, CursorError> {
         let entry = |entry: &str| {
             let (key, offset) = entry.split_once(':')?;
-            Some((StreamKey::parse(key)?, position(offset).filter(|_| !offset.is_empty())?))
+            Some((StreamKey::parse(key)?, position(offset)?))
+        };
+        let time = |digits: &str| position(digits).map(UnixMillis);
+        let (settled, text) = match text.split_once('~') {
+            Some((settled, text)) => (Some(time(settled).ok_or(CursorError)?), text),
+            None => (None, text),
         };
         let entries = text.split(',').filter(|_| !text.is_empty());
         let positions = entries.map(entry).collect::<Option<_>>().ok_or(CursorError)?;
-        Ok(Self { positions })
+        Ok(Self { settled, positions })
     }
 }
 
@@ -297,11 +308,25 @@ mod tests {
     #[test]
     fn a_cursor_survives_the_header() {
         let key = || StreamKey::of(&source());
-        let cursor = Cursor { positions: vec![(key(), 9), (key(), u64::MAX)] };
+        let positions = vec![(key(), 9), (key(), u64::MAX)];
+        let cursor = Cursor { settled: None, positions };
         assert_eq!(cursor.to_string(), "main/std.out@a1:9,main/std.out@a1:18446744073709551615");
         assert_eq!(cursor.to_string().parse(), Ok(cursor));
         assert_eq!("".parse(), Ok(Cursor::default()));
-        for text in ["x", "main/stdout@a1", "main/stdout@a1:", "main/stdout@a1:-1", ","] {
+        let cursor = Cursor { settled: Some(UnixMillis(7)), positions: vec![(key(), 9)] };
+        assert_eq!(cursor.to_string(), "7~main/std.out@a1:9");
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        for text in [
+            "~main/stdout@a1:1",
+            "x~",
+            "-1~",
+            "1~2~",
+            "x",
+            "main/stdout@a1",
+            "main/stdout@a1:",
+            "main/stdout@a1:-1",
+            ",",
+        ] {
             assert!(text.parse::<Cursor>().is_err(), "{text}");
         }
     }
@@ -310,7 +335,8 @@ mod tests {
     fn streams_of_several_pods_have_short_names_that_tell_the_pods_apart() {
         let key =
             |pod: &str| StreamKey::of(&StreamRef { pod: Some(pod.parse().unwrap()), ..source() });
-        let cursor = Cursor { positions: vec![(key("web-0"), 9), (key("web-1"), 0)] };
+        let positions = vec![(key("web-0"), 9), (key("web-1"), 0)];
+        let cursor = Cursor { settled: None, positions };
         assert_ne!(cursor.positions[0].0, cursor.positions[1].0);
         let text = cursor.to_string();
         assert_eq!(text.len(), 16 + 2 + 1 + 16 + 2);
@@ -322,7 +348,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_parser_panic(text in "[a/@:,0-9.]{0,40}") {
+        fn no_text_makes_the_parser_panic(text in "[a/@:~,0-9.]{0,40}") {
             drop(text.parse::<Cursor>());
         }
     }

@@ -92,6 +92,14 @@ fn check(
     let last = shown(&read(service, workflow, &format!("tail={tail}"), None));
     let from = whole.len().saturating_sub(tail);
     prop_assert_eq!(times(&last), times(&whole[from..]));
+    let last = events(&read(service, workflow, &format!("format=sse&tail={tail}"), None));
+    let text = |events: &[(String, String)]| {
+        events.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>()
+    };
+    for (seen, (id, _)) in last.iter().enumerate() {
+        let rest = events(&read(service, workflow, "format=sse", Some(id)));
+        prop_assert_eq!(sorted(text(&rest)), sorted(text(&last[seen + 1..])), "after {}", seen + 1);
+    }
     let all = events(&read(service, workflow, "format=sse", None));
     let (id, _) = &all[tail % all.len()];
     let rest = events(&read(service, workflow, "format=sse", Some(id)));

@@ -32,8 +32,9 @@ pub(crate) const fn behind_end(position: u64) -> u64 {
 /// A cursor whose last position is left open: that of the stream whose records are written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OpenCursor {
-    /// The other streams with their positions, and the name of this one with its colon.
-    pub(crate) before: String,
+    /// The other streams with their positions, and the name of this one with its colon; `None` if no
+    /// position can be sent.
+    pub(crate) before: Option<String>,
 }
 
 /// Writes records.
@@ -138,8 +139,10 @@ impl Records {
                 output.put(b"\n");
             }
             Framing::Events => {
-                let OpenCursor { before } = cursor;
-                output.put(format!("id: {before}{position}\ndata: ").as_bytes());
+                if let OpenCursor { before: Some(before) } = cursor {
+                    output.put(format!("id: {before}{position}\n").as_bytes());
+                }
+                output.put(b"data: ");
                 output.put(&self.buffer);
                 output.put(b"\n\n");
             }

@@ -51,8 +51,14 @@ impl Answer {
             if let Some(frame) = self.begin.take().or_else(|| self.reader.output().take()) {
                 return Ok(Some(frame));
             }
+            let follows = self.reader.request().query.mode == Mode::Follow;
             match self.progress {
                 Progress::Done => return Ok(None),
+                Progress::Ready if follows => {
+                    // Streams are looked for also where one of them alone keeps the connection busy.
+                    let duty = self.pulse.duty();
+                    self.look(duty).await?;
+                }
                 Progress::Ready => {}
                 Progress::Idle => {
                     if self.idle().await? == Wake::Beat && self.events {
@@ -60,7 +66,7 @@ impl Answer {
                     }
                 }
             }
-            if self.reader.request().query.mode == Mode::Follow {
+            if follows {
                 if self.pulse.stops() {
                     return Err(Broken::Stopping);
                 }
@@ -70,9 +76,15 @@ impl Answer {
         }
     }
 
-    /// Waits, and does what waking asks for.
+    /// Waits.
     async fn idle(&mut self) -> Result<Wake, Broken> {
         let wake = self.pulse.wait(self.reader.changes(), self.reader.deadline()).await;
+        self.look(wake).await?;
+        Ok(wake)
+    }
+
+    /// Does what waking asks for.
+    async fn look(&mut self, wake: Wake) -> Result<(), Broken> {
         // A store that does not answer was logged; it is asked again.
         match wake {
             Wake::Probe => drop(self.reader.probe().await),
@@ -80,7 +92,7 @@ impl Answer {
             Wake::Stop => return Err(Broken::Stopping),
             Wake::Changed | Wake::Beat => {}
         }
-        Ok(wake)
+        Ok(())
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
         record::{behind_end, source_text},
     },
     segment::Segment,
-    stream::Moment,
+    stream::{EndRecord, Moment},
 };
 
 /// Bytes of a segment that are read at once, and held while the connection takes none.
@@ -50,8 +50,8 @@ pub(super) struct Lane {
     pub(super) run: usize,
     /// The beginning of its records.
     pub(super) source_text: Vec<u8>,
-    /// Its name in cursors, with the colon.
-    pub(super) cursor_name: String,
+    /// Its name in cursors.
+    pub(super) name: StreamKey,
     /// Position after what was handed to the writer.
     pub(super) shown: u64,
     /// The next item, if it is known.
@@ -130,7 +130,7 @@ impl Lane {
         Ok(Self {
             run,
             source_text: source_text(&entry.source),
-            cursor_name: format!("{}:", StreamKey::of(&entry.source)),
+            name: StreamKey::of(&entry.source),
             shown: 0,
             head: None,
             state: State::Reading,
@@ -157,15 +157,25 @@ impl Lane {
         let ends_here = before.filter(|segment| segment.end() == position);
         let time = ends_here.and_then(|segment| segment.last_time);
         self.lines = Lines::new(time.unwrap_or(self.entry.created));
-        if self.stored.snapshot.end.is_some_and(|end| end.length < position) {
+        if self.is_read() {
             self.state = State::Over;
         }
     }
 
-    /// Begins behind everything that is stored.
-    pub(super) fn skip_stored(&mut self) {
-        let end = self.stored.snapshot.end.map(|end| behind_end(end.length));
-        self.start(end.unwrap_or_else(|| self.stored.view.reach()));
+    /// The position behind everything that is stored.
+    pub(super) fn reach(&self) -> u64 {
+        let end = self.end().map(|end| behind_end(end.length));
+        end.unwrap_or_else(|| self.stored.view.reach())
+    }
+
+    /// How the stream ended, if that is known.
+    pub(super) fn end(&self) -> Option<EndRecord> {
+        self.stored.snapshot.end
+    }
+
+    /// Whether it was read with its end.
+    pub(super) fn is_read(&self) -> bool {
+        self.end().is_some_and(|end| end.length < self.shown)
     }
 
     pub(super) fn stored(&self) -> &Stored {
@@ -321,9 +331,12 @@ impl Lane {
     }
 
     /// Asks the store for what other processes wrote.
-    pub(super) async fn probe(&self) -> Result<(), ApiError> {
-        self.handle.refresh().await?;
-        Ok(())
+    pub(super) fn probe(&self) -> impl Future<Output = Result<(), ApiError>> + Send + use<> {
+        let handle = Arc::clone(&self.handle);
+        async move {
+            handle.refresh().await?;
+            Ok(())
+        }
     }
 
     /// When its newest bytes were captured, or it was created.

@@ -97,11 +97,24 @@ impl Pulse {
                 Wake::Changed
             }
             Ok(()) = self.created.changed() => {
-                self.list_at = self.list_at.min(self.listed + LIST.1);
+                self.list_soon();
                 Wake::Changed
             }
             () = sleep_until(until) => self.due(Instant::now()),
         }
+    }
+
+    /// What is due, without waiting.
+    pub(super) fn duty(&mut self) -> Wake {
+        if self.created.has_changed().unwrap_or(false) {
+            self.created.mark_unchanged();
+            self.list_soon();
+        }
+        self.due(Instant::now())
+    }
+
+    fn list_soon(&mut self) {
+        self.list_at = self.list_at.min(self.listed + LIST.1);
     }
 
     fn due(&mut self, now: Instant) -> Wake {

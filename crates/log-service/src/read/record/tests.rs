@@ -39,7 +39,7 @@ fn run(offset: u64, bytes: &[u8]) -> Item {
 fn written(framing: Framing, items: &[Item]) -> String {
     let mut records = Records::new(framing);
     let mut output = Output::default();
-    let cursor = OpenCursor { before: "main/stderr@a1:3,main/stdout@a1:".to_owned() };
+    let cursor = OpenCursor { before: Some("main/stderr@a1:3,main/stdout@a1:".to_owned()) };
     for item in items {
         records.write(&source_text(&source()), item, &cursor, &mut output);
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use relay_protocol::time::UnixMillis;
 use tokio::{sync::watch, time::Instant};
 
@@ -11,10 +12,10 @@ use crate::{
         error::ApiError,
         read::{
             lane::{Lane, State},
-            runs,
+            runs, tail,
         },
     },
-    follow::settled,
+    follow::Positions,
     read::{
         lines::{Ends, Item},
         merge,
@@ -22,6 +23,11 @@ use crate::{
         record::{OpenCursor, behind_end},
     },
 };
+
+/// Streams whose stores are asked at once.
+const PARALLEL: usize = 16;
+/// Longest id of an event: the service takes heads of 16 KiB, and tokens and cookies are in them, too.
+const MAX_ID_BYTES: usize = 8 << 10;
 
 /// Streams that are read together.
 ///
@@ -37,8 +43,10 @@ pub(super) struct Merged {
     count: usize,
     /// Numbers in the order of the answer.
     order: Vec<usize>,
-    /// When the stream was created that was created last.
-    newest: UnixMillis,
+    /// The streams that are not among them.
+    pub(super) positions: Positions,
+    /// When the last of those that are over ended.
+    ended: UnixMillis,
     /// Lines to leave out still, so that `tail` of them remain.
     pub(super) skip: u64,
     since: Option<UnixMillis>,
@@ -54,7 +62,8 @@ impl Merged {
             lanes: BTreeMap::new(),
             count: 0,
             order: Vec::new(),
-            newest: UnixMillis::default(),
+            positions: Positions::default(),
+            ended: UnixMillis::default(),
             skip: 0,
             since,
             unfinished: None,
@@ -66,24 +75,49 @@ impl Merged {
         self.since
     }
 
-    /// The streams that are read. One that is over may be gone.
+    /// The streams that are read. Those that are over are gone.
     pub(super) fn lanes(&self) -> impl Iterator<Item = &Lane> {
         self.lanes.values()
     }
 
-    pub(super) fn add(&mut self, lane: Lane) {
-        self.newest = self.newest.max(lane.entry.created);
+    /// When the last of all streams that have ended did.
+    pub(super) fn ended(&self) -> UnixMillis {
+        let ended = self.lanes().filter_map(|lane| lane.end().map(|end| end.at));
+        ended.fold(self.ended, UnixMillis::max)
+    }
+
+    /// Reads a stream from its position on, or else from where `since` says.
+    pub(super) fn add(&mut self, mut lane: Lane) {
+        match (self.positions.get(&lane.name), self.since) {
+            (Some(position), _) => lane.start(position),
+            (None, Some(moment)) => lane.start(tail::since(lane.stored(), moment)),
+            (None, None) => {}
+        }
+        self.positions.open(&lane.name, lane.entry.created);
+        let place = |lane: &Lane| (lane.run, runs::rank(&lane.entry));
+        let new = place(&lane);
+        let at = self.order.partition_point(|number| place(&self.lanes[number]) <= new);
+        self.order.insert(at, self.count);
         self.lanes.insert(self.count, lane);
         self.count += 1;
-        // Nobody is told any more of what was read to its end long before the newest.
-        let newest = self.newest;
-        self.lanes.retain(|_, lane| !is_done(lane) || !settled(lane.entry.created, newest));
-        self.order = self.lanes.keys().copied().collect();
-        let lanes = &self.lanes;
-        self.order.sort_by_key(|number| {
-            let lane = &lanes[number];
-            (lane.run, runs::rank(&lane.entry))
-        });
+    }
+
+    /// Closes the streams that are over, and remembers how far they were read.
+    fn close(&mut self) {
+        let over = self.lanes.iter().filter(|(_, lane)| is_done(lane)).map(|(number, _)| *number);
+        let over: Vec<usize> = over.collect();
+        for lane in over.iter().filter_map(|number| self.lanes.remove(number)) {
+            match lane.end().filter(|_| lane.is_read()) {
+                Some(end) => {
+                    self.ended = self.ended.max(end.at);
+                    self.positions.finish(lane.name, lane.entry.created, lane.shown);
+                }
+                None => self.positions.put(lane.name, lane.shown),
+            }
+        }
+        if !over.is_empty() {
+            self.order.retain(|number| self.lanes.contains_key(number));
+        }
     }
 
     /// Reads until the next item of each stream of the first runs is known, as far as can be now.
@@ -91,6 +125,7 @@ impl Merged {
         for lane in self.lanes.values_mut().filter(|lane| lane.run <= last_run) {
             lane.fill().await?;
         }
+        self.close();
         Ok(())
     }
 
@@ -118,16 +153,33 @@ impl Merged {
             Item::End(end) => behind_end(end.length),
         };
         let Some(item) = self.wanted(item) else { return };
+        let before = self.has_ids().then(|| self.id(number)).flatten();
         match &mut self.writer {
             Writer::Text(text) => text.write(number, &item, &mut self.output),
             Writer::Records(records) => {
-                let has_ids = records.has_ids();
-                let cursor =
-                    if has_ids { open_cursor(&self.lanes, number) } else { OpenCursor::default() };
+                let cursor = OpenCursor { before };
                 let source = &self.lanes[&number].source_text;
                 records.write(source, &item, &cursor, &mut self.output);
             }
         }
+    }
+
+    fn has_ids(&self) -> bool {
+        matches!(&self.writer, Writer::Records(records) if records.has_ids())
+    }
+
+    /// Positions in all streams but that of this number, and its name; `None` if they are too many for
+    /// a header.
+    fn id(&mut self, number: usize) -> Option<String> {
+        let mut id = self.positions.text(MAX_ID_BYTES).to_owned();
+        for (_, lane) in self.lanes.iter().filter(|(other, _)| **other != number) {
+            if id.len() > MAX_ID_BYTES {
+                return None;
+            }
+            write!(id, "{}:{},", lane.name, lane.shown).expect("memory takes all text");
+        }
+        write!(id, "{}:", self.lanes[&number].name).expect("memory takes all text");
+        (id.len() <= MAX_ID_BYTES).then_some(id)
     }
 
     /// What of an item `tail` and `since` leave.
@@ -150,10 +202,8 @@ impl Merged {
 
     /// Asks the store for what other processes wrote to streams that are waited for.
     pub(super) async fn probe(&self) -> Result<(), ApiError> {
-        for lane in self.waiting() {
-            lane.probe().await?;
-        }
-        Ok(())
+        let probes: Vec<_> = self.waiting().map(Lane::probe).collect();
+        stream::iter(probes).buffer_unordered(PARALLEL).try_collect().await
     }
 
     /// To wait for changes of the streams that are waited for.
@@ -177,21 +227,4 @@ impl Merged {
 
 fn is_done(lane: &Lane) -> bool {
     lane.state == State::Over && lane.head.is_none()
-}
-
-/// Positions of all streams but that of this number. Old ones that are over are left out.
-fn open_cursor(lanes: &BTreeMap<usize, Lane>, number: usize) -> OpenCursor {
-    let newest = lanes.values().map(|lane| lane.entry.created).max().unwrap_or_default();
-    let mut cursor = OpenCursor::default();
-    for (other, lane) in lanes {
-        if *other == number {
-            continue;
-        }
-        if lane.state != State::Over || !settled(lane.entry.created, newest) {
-            let (name, position) = (&lane.cursor_name, lane.shown);
-            write!(cursor.before, "{name}{position},").expect("memory takes all text");
-        }
-    }
-    cursor.before.push_str(&lanes[&number].cursor_name);
-    cursor
 }

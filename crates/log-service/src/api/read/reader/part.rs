@@ -6,7 +6,7 @@
 mod tail;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -14,7 +14,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use relay_protocol::{
     capability::StreamUuid,
     context::{Context, Part},
-    read::{Cursor, StreamKey, StreamRef},
+    read::{Cursor, StreamRef},
     time::UnixMillis,
 };
 
@@ -25,25 +25,21 @@ use crate::{
         read::{
             Request,
             lane::{Lane, State},
-            tail::since,
         },
     },
     clock::unix_millis,
-    follow::{Start, resume},
+    follow::LATE_MILLIS,
     hub::PartEntry,
     read::query::{Mode, Query},
 };
 
 /// Index entries that are read at once.
 const PARALLEL: usize = 16;
-/// Streams that are loaded at once, before they are opened.
+/// Streams that are loaded at once.
 const AHEAD: usize = 8;
 /// How long before the creation of a stream its first line may have been captured, in milliseconds,
 /// and still stand where it belongs: commands start before the network is touched.
 const EARLY_MILLIS: u64 = 60_000;
-/// How long after its creation a stream may still show in the index, in milliseconds: clocks differ,
-/// and a service that ended in the middle of a creation is made up for by a later request.
-const LATE_MILLIS: u64 = 600_000;
 /// How long after its last stream has ended a step may begin another, in milliseconds: containers of
 /// a pod start one after the other.
 const LINGER_MILLIS: u64 = 5_000;
@@ -54,16 +50,15 @@ pub(in crate::api::read) struct PartReader {
     pub(super) request: Arc<Request>,
     pub(super) merged: Merged,
     context: Context,
-    /// Streams seen so far.
+    /// Streams that are read, were, will be, or are not asked for.
     known: BTreeSet<StreamUuid>,
-    /// When the newest of them was created.
+    /// When the newest stream of the part was created.
     newest: UnixMillis,
     /// Streams that are not open yet, by the time from which they may have lines.
     later: VecDeque<Later>,
-    /// How many of them were loaded.
-    ahead: usize,
-    /// Where to go on.
-    positions: HashMap<StreamKey, u64>,
+    /// The first of them, loaded together: one after the other, a reader of many would wait for the
+    /// store most of the time.
+    ready: VecDeque<(UnixMillis, Lane)>,
     /// Of the streams of a step, when the newest of each name was created.
     replaced: BTreeMap<StreamRef, UnixMillis>,
 }
@@ -73,17 +68,6 @@ pub(in crate::api::read) struct PartReader {
 struct Later {
     from: UnixMillis,
     entry: PartEntry,
-    begin: Begin,
-}
-
-/// Where to begin in a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Begin {
-    /// At the first byte, or where the request says.
-    First,
-    At(u64),
-    /// Behind all that is stored.
-    Behind,
 }
 
 impl PartReader {
@@ -106,8 +90,7 @@ impl PartReader {
             known: BTreeSet::new(),
             newest: UnixMillis::default(),
             later: VecDeque::new(),
-            ahead: 0,
-            positions: HashMap::new(),
+            ready: VecDeque::new(),
             replaced: BTreeMap::new(),
             request,
         };
@@ -115,6 +98,7 @@ impl PartReader {
         if entries.is_empty() && reader.request.query.mode == Mode::Once {
             return Err(ApiError::NotFound);
         }
+        reader.known.extend(entries.iter().map(|entry| entry.uuid));
         match (cursor, tail) {
             (Some(cursor), _) => reader.resume(cursor, entries),
             (None, Some(wanted)) => reader.open_tail(entries, wanted).await?,
@@ -125,32 +109,33 @@ impl PartReader {
 
     /// Leaves out the streams that the cursor says were read with their end.
     fn resume(&mut self, cursor: Cursor, entries: Vec<PartEntry>) {
-        let streams: Vec<_> = entries.iter().map(|entry| (entry.name(), entry.created)).collect();
-        let starts = resume(&cursor, &streams);
-        let left = entries.into_iter().zip(starts).filter(|(_, start)| *start != Start::Finished);
-        self.later.extend(left.map(|(entry, _)| Later::whole(entry)));
-        self.positions = cursor.positions.into_iter().collect();
+        let positions = &mut self.merged.positions;
+        positions.resume(cursor, entries.iter().map(|entry| (entry.name(), entry.created)));
+        let is_left = |entry: &PartEntry| !positions.is_read(&entry.name(), entry.created);
+        self.later.extend(entries.into_iter().filter(is_left).map(Later::whole));
     }
 
-    /// Streams that were not seen before, as the index has them.
+    /// Streams that are not known and asked for, as the index has them.
     async fn list(&mut self) -> Result<Vec<PartEntry>, ApiError> {
         let Request { app, namespace, query, .. } = &*self.request;
         let since = UnixMillis(self.newest.0.saturating_sub(LATE_MILLIS));
         let mut entries = app.hub.part_streams(namespace, &self.context, since).await?;
         entries.retain(|entry| !self.known.contains(&entry.uuid));
-        if query.container.is_some() || query.stream.is_some() || query.instance.is_some() {
-            let context = &self.context;
-            let wanted = stream::iter(entries).map(|entry| async move {
-                let found = app.hub.part_entry(namespace, context, &entry).await?;
-                let is_wanted = found.is_some_and(|found| takes(query, &found.source));
-                Ok::<_, ApiError>(is_wanted.then_some(entry))
-            });
-            let wanted: Vec<_> = wanted.buffered(PARALLEL).try_collect().await?;
-            entries = wanted.into_iter().flatten().collect();
-        }
-        self.known.extend(entries.iter().map(|entry| entry.uuid));
         let newest = entries.last().map(|entry| entry.created).unwrap_or_default();
         self.newest = self.newest.max(newest);
+        if query.container.is_some() || query.stream.is_some() || query.instance.is_some() {
+            let context = &self.context;
+            let found = stream::iter(entries).map(|entry| async move {
+                let found = app.hub.part_entry(namespace, context, &entry).await?;
+                Ok::<_, ApiError>(found.map(|found| (entry, takes(query, &found.source))))
+            });
+            let found: Vec<_> = found.buffered(PARALLEL).try_collect().await?;
+            let (wanted, others): (Vec<_>, Vec<_>) =
+                found.into_iter().flatten().partition(|(_, is_wanted)| *is_wanted);
+            // Each look would ask for them again.
+            self.known.extend(others.iter().map(|(entry, _)| entry.uuid));
+            entries = wanted.into_iter().map(|(entry, _)| entry).collect();
+        }
         Ok(entries)
     }
 
@@ -158,9 +143,11 @@ impl PartReader {
         while self.merged.output.length() < BATCH_BYTES {
             self.merged.fill(0).await?;
             let first = self.merged.first();
-            let is_next = |later: &Later| first.is_none_or(|(_, time)| later.from <= time);
+            let ready = self.ready.front().map(|(from, _)| *from);
+            let next = ready.or_else(|| self.later.front().map(|later| later.from));
+            let is_due = |from| first.is_none_or(|(_, time)| from <= time);
             match first {
-                _ if self.later.front().is_some_and(is_next) => self.open_next().await?,
+                _ if next.is_some_and(is_due) => self.open_next().await?,
                 Some((number, _)) => self.merged.show(number),
                 None if !self.is_over() => return Ok(Progress::Idle),
                 None if self.grows().await? => {}
@@ -171,49 +158,41 @@ impl PartReader {
     }
 
     async fn open_next(&mut self) -> Result<(), ApiError> {
-        self.look_ahead().await?;
-        let Some(Later { entry, begin, .. }) = self.later.pop_front() else { return Ok(()) };
-        let Some(mut lane) = self.load(&entry, self.request.query.mode).await? else {
-            // One that could not be opened is tried again with the next look.
-            self.known.remove(&entry.uuid);
+        if let Some((_, lane)) = self.ready.pop_front() {
+            self.add(lane);
             return Ok(());
-        };
-        let since_moment = self.merged.since();
-        let end = lane.stored().snapshot.end;
-        match (begin, self.positions.get(&entry.name()), since_moment) {
-            (Begin::At(position), _, _) | (_, Some(&position), _) => lane.start(position),
-            (Begin::Behind, ..) => lane.skip_stored(),
-            // All of it is older.
-            (Begin::First, None, Some(moment)) if end.is_some_and(|end| end.at < moment) => {
-                return Ok(());
+        }
+        let next: Vec<_> = self.later.iter().take(AHEAD).map(|later| later.entry).collect();
+        let lanes = self.load_all(&next).await?;
+        for (Later { from, entry }, lane) in self.later.drain(..next.len()).zip(lanes) {
+            match lane {
+                Some(lane) => self.ready.push_back((from, lane)),
+                // One that could not be opened is tried again with the next look.
+                None => drop(self.known.remove(&entry.uuid)),
             }
-            (Begin::First, None, Some(moment)) => lane.start(since(lane.stored(), moment)),
-            (Begin::First, None, None) => {}
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, lane: Lane) {
+        let is_older = |moment| lane.end().is_some_and(|end| end.at < moment);
+        if self.merged.positions.get(&lane.name).is_none()
+            && self.merged.since().is_some_and(is_older)
+        {
+            return;
         }
         if matches!(self.context.part, Part::Step { .. }) {
             let newest = self.replaced.entry(place(&lane.entry.source)).or_default();
             *newest = lane.entry.created.max(*newest);
         }
         self.merged.add(lane);
-        Ok(())
     }
 
-    /// Has the next streams loaded together: one after the other, a reader of many would wait for the
-    /// store most of the time.
-    async fn look_ahead(&mut self) -> Result<(), ApiError> {
-        if self.ahead == 0 {
-            let Request { app, namespace, .. } = &*self.request;
-            let context = &self.context;
-            let next: Vec<_> = self.later.iter().take(AHEAD).map(|later| later.entry).collect();
-            let load = stream::iter(next).map(|entry| async move {
-                app.hub.part_entry(namespace, context, &entry).await?;
-                app.hub.open(namespace, entry.uuid).await
-            });
-            let loaded: Vec<_> = load.buffered(AHEAD).try_collect().await?;
-            self.ahead = loaded.len();
-        }
-        self.ahead = self.ahead.saturating_sub(1);
-        Ok(())
+    async fn load_all(&self, entries: &[PartEntry]) -> Result<Vec<Option<Lane>>, ApiError> {
+        let mode = self.request.query.mode;
+        let lanes = stream::iter(entries.to_vec())
+            .map(|entry| async move { self.load(&entry, mode).await });
+        lanes.buffered(AHEAD).try_collect().await
     }
 
     async fn load(&self, entry: &PartEntry, mode: Mode) -> Result<Option<Lane>, ApiError> {
@@ -244,9 +223,8 @@ impl PartReader {
             let is_silent = lane.newest().0.saturating_add(SILENT_MILLIS) <= now;
             lane.state == State::Over || (is_replaced && is_silent)
         };
-        let ended = |lane: &Lane| lane.stored().snapshot.end.map(|end| end.at);
-        let ended = self.merged.lanes().filter_map(ended).max().unwrap_or_default();
-        self.merged.lanes().all(is_over) && ended.0.saturating_add(LINGER_MILLIS) <= now
+        let ended = self.merged.ended().0;
+        self.merged.lanes().all(is_over) && ended.saturating_add(LINGER_MILLIS) <= now
     }
 
     /// Whether there are streams that were not there at the last look. Only a follower looks.
@@ -257,23 +235,33 @@ impl PartReader {
         }
     }
 
-    /// Looks for new streams; they are opened next.
+    /// Looks for new streams; whether there were any.
     pub(super) async fn discover(&mut self) -> Result<bool, ApiError> {
         let entries = self.list().await?;
-        let is_grown = !entries.is_empty();
-        // Also where the clocks of those who write are late, so that what is shown is always older.
-        let now = |entry| Later { from: UnixMillis::default(), ..Later::whole(entry) };
-        for later in entries.into_iter().rev().map(now) {
-            self.later.push_front(later);
+        if !self.later.is_empty() || !self.ready.is_empty() {
+            // Streams are opened in the order of their creation.
+            self.known.extend(entries.iter().map(|entry| entry.uuid));
+            self.later.extend(entries.into_iter().map(Later::whole));
+            return Ok(false);
         }
-        Ok(is_grown)
+        let lanes = self.load_all(&entries).await?;
+        let mut grown = false;
+        for (entry, lane) in entries.into_iter().zip(lanes) {
+            // One that could not be opened is tried again with the next look.
+            let Some(lane) = lane else { continue };
+            self.known.insert(entry.uuid);
+            // At once, also where the clocks of those who write are late: what was shown is older.
+            self.add(lane);
+            grown = true;
+        }
+        Ok(grown)
     }
 }
 
 impl Later {
     fn whole(entry: PartEntry) -> Self {
         let from = UnixMillis(entry.created.0.saturating_sub(EARLY_MILLIS));
-        Self { from, entry, begin: Begin::First }
+        Self { from, entry }
     }
 }
 

@@ -10,7 +10,6 @@ use std::{
 use relay_protocol::{
     capability::StreamUuid,
     name::{ContainerName, Instance, PodName},
-    read::Cursor,
     time::UnixMillis,
 };
 
@@ -43,7 +42,6 @@ pub(in crate::api::read) struct PodReader {
     later: VecDeque<(usize, Run)>,
     /// The run that is being read; streams of later ones wait.
     active: usize,
-    cursor: Option<Cursor>,
 }
 
 impl PodReader {
@@ -109,8 +107,14 @@ impl PodReader {
         }
         let Some(container) = self.container.clone() else { return Ok(false) };
         let mut grown = false;
-        for run in runs::runs(&entries, &container, query) {
+        for mut run in runs::runs(&entries, &container, query) {
             let index = self.run_index(&run);
+            if !self.later.is_empty() && index > self.active {
+                // Runs are opened in the order of their creation.
+                run.streams.retain(|entry| self.known.insert(entry.uuid));
+                self.later.push_back((index, run));
+                continue;
+            }
             for entry in run.streams {
                 // One that could not be opened is tried again with the next look.
                 let uuid = entry.uuid;

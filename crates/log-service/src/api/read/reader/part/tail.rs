@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 use relay_protocol::time::UnixMillis;
 
-use super::{Begin, Later, PARALLEL, PartReader};
+use super::{Later, PARALLEL, PartReader};
 use crate::{
     api::{
         error::ApiError,
@@ -17,12 +17,15 @@ use crate::{
 struct Known {
     entry: PartEntry,
     newest: UnixMillis,
+    /// The position behind everything that is stored.
+    reach: u64,
     is_over: bool,
 }
 
-/// Where the last lines of a stream begin.
+/// The last lines of a stream.
 struct Tail {
-    later: Later,
+    /// None of them was captured before.
+    from: UnixMillis,
     lines: u64,
 }
 
@@ -37,27 +40,34 @@ impl PartReader {
         let mut known = self.look_at(entries).await?;
         known.sort_by_key(|known| std::cmp::Reverse(known.newest));
         let mut tails: Vec<Tail> = Vec::new();
-        let mut behind = Vec::new();
-        for Known { entry, newest, is_over } in known {
+        for Known { entry, newest, reach, is_over } in known {
+            self.merged.positions.see(entry.created);
             // All of these lines are newer than the newest of this stream and of all that follow.
-            let newer = tails.iter().filter(|tail| tail.later.from > newest);
-            if newer.map(|tail| tail.lines).sum::<u64>() >= wanted {
-                if !is_over && self.request.query.mode == Mode::Follow {
-                    behind.push(Later { begin: Begin::Behind, ..Later::whole(entry) });
-                }
-                continue;
-            }
-            if let Some(mut lane) = self.load(&entry, Mode::Once).await? {
+            let newer = tails.iter().filter(|tail| tail.from > newest);
+            let has_none = newer.map(|tail| tail.lines).sum::<u64>() >= wanted;
+            if has_none && is_over {
+                self.merged.positions.finish(entry.name(), entry.created, reach);
+            } else if has_none {
+                self.pass(entry, reach);
+            } else if let Some(mut lane) = self.load(&entry, Mode::Once).await? {
                 let start = tail::start(&mut lane, wanted).await?;
-                let (from, begin) = (before(&lane, start.position), Begin::At(start.position));
-                tails.push(Tail { later: Later { from, entry, begin }, lines: start.lines });
+                let from = before(&lane, start.position);
+                self.merged.positions.put(lane.name, start.position);
+                self.later.push_back(Later { from, entry });
+                tails.push(Tail { from, lines: start.lines });
             }
         }
         self.merged.skip = tails.iter().map(|tail| tail.lines).sum::<u64>().saturating_sub(wanted);
-        let mut later: Vec<Later> = tails.into_iter().map(|tail| tail.later).collect();
-        later.sort_by_key(|later| later.from);
-        self.later = behind.into_iter().chain(later).collect();
+        self.later.make_contiguous().sort_by_key(|later| later.from);
         Ok(())
+    }
+
+    /// Goes on behind what is stored of a stream that has none of the last lines.
+    fn pass(&mut self, entry: PartEntry, reach: u64) {
+        self.merged.positions.put(entry.name(), reach);
+        if self.request.query.mode == Mode::Follow {
+            self.later.push_back(Later { from: UnixMillis::default(), entry });
+        }
     }
 
     async fn look_at(&self, entries: Vec<PartEntry>) -> Result<Vec<Known>, ApiError> {
@@ -66,7 +76,8 @@ impl PartReader {
             Ok::<_, ApiError>(lane.map(|lane| Known {
                 entry,
                 newest: lane.newest(),
-                is_over: lane.stored().snapshot.end.is_some(),
+                reach: lane.reach(),
+                is_over: lane.end().is_some(),
             }))
         });
         let known: Vec<_> = known.buffered(PARALLEL).try_collect().await?;

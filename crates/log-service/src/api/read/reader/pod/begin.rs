@@ -1,11 +1,10 @@
 //! Where an answer begins in each stream: at the first byte, at a cursor, a time, or the last lines.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use relay_protocol::{
     name::PodName,
     read::{Cursor, StreamKey},
-    time::UnixMillis,
 };
 
 use super::{Merged, PodReader};
@@ -15,7 +14,6 @@ use crate::{
         read::{Request, lane::Lane, reader::Writer, runs, tail},
     },
     clock::unix_millis,
-    follow::{Start, resume, settled},
     hub::IndexEntry,
     read::query::Mode,
 };
@@ -55,8 +53,10 @@ impl PodReader {
             known: found.iter().flat_map(|run| &run.streams).map(|entry| entry.uuid).collect(),
             later: found.into_iter().enumerate().collect(),
             active: 0,
-            cursor,
         };
+        if let Some(cursor) = cursor {
+            reader.resume(cursor);
+        }
         match tail {
             Some(wanted) => reader.open_tail(wanted).await?,
             None => reader.open_first().await?,
@@ -65,7 +65,6 @@ impl PodReader {
     }
 
     async fn open_first(&mut self) -> Result<(), ApiError> {
-        self.forget_finished();
         if let Some((_, run)) = self.later.pop_front_if(|(index, _)| *index == 0) {
             for entry in run.streams {
                 self.open_lane(entry, 0).await?;
@@ -75,47 +74,44 @@ impl PodReader {
     }
 
     /// Leaves out the streams that the cursor says were read with their end.
-    fn forget_finished(&mut self) {
-        let Some(cursor) = &self.cursor else { return };
-        let streams: Vec<(StreamKey, UnixMillis)> = self
-            .later
-            .iter()
-            .flat_map(|(_, run)| &run.streams)
-            .map(|entry| (StreamKey::of(&entry.source), entry.created))
-            .collect();
-        let starts = resume(cursor, &streams);
-        let finished: BTreeSet<StreamKey> = streams
-            .into_iter()
-            .zip(starts)
-            .filter_map(|((name, _), start)| (start == Start::Finished).then_some(name))
-            .collect();
+    fn resume(&mut self, cursor: Cursor) {
+        let name = |entry: &IndexEntry| (StreamKey::of(&entry.source), entry.created);
+        let streams = self.later.iter().flat_map(|(_, run)| &run.streams).map(name);
+        let positions = &mut self.merged.positions;
+        positions.resume(cursor, streams);
         for (_, run) in &mut self.later {
-            run.streams.retain(|entry| !finished.contains(&StreamKey::of(&entry.source)));
+            run.streams.retain(|entry| {
+                let (name, created) = name(entry);
+                !positions.is_read(&name, created)
+            });
         }
     }
 
     /// Opens the streams that hold the last lines, from the last run backwards, and those before
     /// them at their ends.
     async fn open_tail(&mut self, wanted: u64) -> Result<(), ApiError> {
-        let newest = self.later.iter().map(|(_, run)| run.created).max().unwrap_or_default();
+        let streams = self.later.iter().flat_map(|(_, run)| &run.streams);
+        let newest = streams.map(|entry| entry.created).max().unwrap_or_default();
+        self.merged.positions.see(newest);
         let mut lines = 0;
         while let Some((index, run)) = self.later.pop_back() {
             let whole = lines >= wanted;
             for entry in run.streams {
                 let needed = self.request.query.mode == Mode::Follow
-                    || !settled(entry.created, newest)
+                    || !self.merged.positions.is_settled(entry.created)
                     || !whole;
                 if !needed {
                     continue;
                 }
                 let Some(mut lane) = self.load(entry, index).await? else { continue };
-                if whole {
-                    lane.skip_stored();
+                let position = if whole {
+                    lane.reach()
                 } else {
                     let start = tail::start(&mut lane, wanted).await?;
                     lines += start.lines;
-                    lane.start(start.position);
-                }
+                    start.position
+                };
+                self.merged.positions.put(lane.name.clone(), position);
                 self.merged.add(lane);
             }
         }
@@ -129,17 +125,7 @@ impl PodReader {
         entry: IndexEntry,
         run: usize,
     ) -> Result<bool, ApiError> {
-        let Some(mut lane) = self.load(entry, run).await? else { return Ok(false) };
-        let name = StreamKey::of(&lane.entry.source);
-        let named = self
-            .cursor
-            .as_ref()
-            .and_then(|cursor| cursor.positions.iter().find(|(stream, _)| *stream == name));
-        if let Some((_, position)) = named {
-            lane.start(*position);
-        } else if let Some(moment) = self.merged.since() {
-            lane.start(tail::since(lane.stored(), moment));
-        }
+        let Some(lane) = self.load(entry, run).await? else { return Ok(false) };
         self.merged.add(lane);
         Ok(true)
     }
