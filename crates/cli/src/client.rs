@@ -3,7 +3,7 @@
 use std::{error::Error, fs, path::PathBuf, time::Duration};
 
 use relay_protocol::{
-    context::Context,
+    context::{Context, Part},
     header::PROBLEM,
     name::{Namespace, PodName},
     problem::Problem,
@@ -20,7 +20,6 @@ use tokio::time::timeout;
 
 use crate::{
     cluster::{Cluster, ClusterError, Way},
-    logs::part_segments,
     service_url,
     terminal::plain,
 };
@@ -356,6 +355,19 @@ fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, ClientError> {
 
 fn read(what: &'static str, path: &PathBuf) -> Result<Vec<u8>, ClientError> {
     fs::read(path).map_err(|source| ClientError::File { what, path: path.clone(), source })
+}
+
+/// The resource that has the state of a part of a workflow; that of its log lies below.
+pub(crate) fn part_segments(context: &Context) -> Vec<&str> {
+    let Context { workflow, part } = context;
+    let mut segments = vec!["api", "workflows", workflow.as_str()];
+    match part {
+        Part::Trigger(trigger) => segments.extend(["triggers", trigger.as_str()]),
+        Part::Step { run, step } => {
+            segments.extend(["runs", run.as_str(), "steps", step.as_str()]);
+        }
+    }
+    segments
 }
 
 /// The innermost error says what happened; those around it say who asked.

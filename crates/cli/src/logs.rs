@@ -175,16 +175,3 @@ async fn streams(client: &Client, request: &Request) -> Result<Vec<StreamState>,
         Subject::Part(context) => client.part(&request.namespace, context).await,
     }
 }
-
-/// The resource that has the state of a part of a workflow; that of its log lies below.
-pub(crate) fn part_segments(context: &Context) -> Vec<&str> {
-    let Context { workflow, part } = context;
-    let mut segments = vec!["api", "workflows", workflow.as_str()];
-    match part {
-        Part::Trigger(trigger) => segments.extend(["triggers", trigger.as_str()]),
-        Part::Step { run, step } => {
-            segments.extend(["runs", run.as_str(), "steps", step.as_str()]);
-        }
-    }
-    segments
-}

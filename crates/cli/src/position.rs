@@ -25,10 +25,20 @@ struct Position {
     next: u64,
     /// `next` when the connection was last made: the service may repeat what lies before.
     resumed: u64,
-    /// Whether the stream is over.
-    ended: bool,
+    end: End,
     /// How many streams came before it.
     number: u64,
+}
+
+/// Whether a stream is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum End {
+    #[default]
+    Unknown,
+    /// The service says so; its end may still come.
+    Told,
+    /// Its end came.
+    Came,
 }
 
 /// Whether a record was seen on an earlier connection.
@@ -63,7 +73,8 @@ impl Positions {
         for state in selected {
             let number = positions.count;
             positions.count += 1;
-            let position = Position { next: state.length, number, ..Position::default() };
+            let end = if state.end.is_some() { End::Told } else { End::Unknown };
+            let position = Position { next: state.length, number, end, ..Position::default() };
             positions.streams.insert(state.source.clone(), position);
         }
         positions
@@ -73,15 +84,16 @@ impl Positions {
     pub(crate) fn note(&mut self, record: &Record) -> Novelty {
         let end = record.offset.saturating_add(record.length);
         let Some(position) = self.streams.get_mut(&record.source) else {
-            let ended = is_end(record);
-            let position = Position { next: end, resumed: 0, ended, number: self.count };
+            let number = self.count;
+            let told = if is_end(record) { End::Came } else { End::Unknown };
+            let position = Position { next: end, resumed: 0, end: told, number };
             self.count += 1;
             self.streams.insert(record.source.clone(), position);
             return Novelty::New;
         };
         if is_end(record) {
-            let repeated = std::mem::replace(&mut position.ended, true);
-            return if repeated { Novelty::Repeated } else { Novelty::New };
+            let before = std::mem::replace(&mut position.end, End::Came);
+            return if before == End::Came { Novelty::Repeated } else { Novelty::New };
         }
         if end <= position.resumed {
             return Novelty::Repeated;
@@ -113,7 +125,7 @@ impl Positions {
             StreamKey::of(source).to_string().len() + digits(position.next) + 2
         };
         let mut total: usize = self.streams.iter().map(length).sum();
-        let over = self.streams.iter().filter(|(_, position)| position.ended);
+        let over = self.streams.iter().filter(|(_, position)| position.end != End::Unknown);
         let mut over: Vec<_> = over.map(|(source, position)| (position.number, source)).collect();
         over.sort_unstable();
         let mut forgotten = Vec::new();
@@ -131,7 +143,7 @@ impl Positions {
 
     /// Whether there are streams and all that were seen are over.
     pub(crate) fn all_ended(&self) -> bool {
-        !self.streams.is_empty() && self.streams.values().all(|position| position.ended)
+        !self.streams.is_empty() && self.streams.values().all(|position| position.end == End::Came)
     }
 }
 
@@ -210,6 +222,29 @@ mod tests {
         };
         assert!(named(0) && named(4_950), "what is not over is named");
         assert!(named(4_999) && !named(1));
+    }
+
+    #[test]
+    fn a_cursor_leaves_out_what_was_over_before_the_first_connection() {
+        let ended = pod(r#","end":"eof""#);
+        let of = |number: u32| {
+            let mut state = ended[usize::from(number.is_multiple_of(50))].clone();
+            state.source.pod = Some(format!("p{number}").parse().unwrap());
+            state
+        };
+        let streams: Vec<_> = (0..5_000).map(of).collect();
+        let mut positions = Positions::behind(&streams, &Selection::default());
+        let cursor = positions.resume();
+        assert!((7_000..=8 << 10).contains(&cursor.to_string().len()), "{cursor}");
+        let named = |number: u32| {
+            let name = StreamKey::of(&of(number).source);
+            cursor.positions.iter().any(|(key, _)| *key == name)
+        };
+        assert!(named(0) && named(4_950), "what is not over is named");
+        assert!(named(4_999) && !named(1));
+        let mut end = record("stdout", 9, 0, END);
+        end.source.pod = Some("p4999".parse().unwrap());
+        assert_eq!(positions.note(&end), Novelty::New, "an end that did not come is new");
     }
 
     #[test]

@@ -8,11 +8,10 @@ use reqwest::{Response, StatusCode, Url};
 use tokio::time::sleep;
 
 use super::{
-    LogsError, Print, Request, Runs, STALL, Subject, part_segments, reader::Reader, retry::Retry,
-    streams,
+    LogsError, Print, Request, Runs, STALL, Subject, reader::Reader, retry::Retry, streams,
 };
 use crate::{
-    client::{Client, ClientError},
+    client::{Client, ClientError, part_segments},
     output::Output,
     position::has_ended,
     render::{Form, Printed, Screen},
