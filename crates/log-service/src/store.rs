@@ -178,6 +178,24 @@ impl Store {
         self.collect(folder, self.objects.list(Some(folder))).await
     }
 
+    /// Calls `each` with every key below a folder, in any order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store could not list.
+    pub async fn for_each(
+        &self,
+        folder: &Path,
+        mut each: impl FnMut(&Path) + Send,
+    ) -> Result<(), StoreError> {
+        let mut found = self.objects.list(Some(folder));
+        let failed = |source| StoreError::new("list", folder.as_ref(), source);
+        while let Some(object) = found.try_next().await.map_err(failed)? {
+            each(&object.location);
+        }
+        Ok(())
+    }
+
     /// The keys below a folder that come after `after`, in order.
     ///
     /// # Errors

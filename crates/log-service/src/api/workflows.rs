@@ -184,22 +184,18 @@ async fn find(
         app.auth.authorize_read(caller, &namespace, None).await?;
         return Ok(namespace);
     }
-    let mut found = app.hub.namespaces_of(workflow).await?;
-    let count = found.len();
-    found.truncate(MAX_NAMESPACES);
-    let mut readable = app.auth.readable(caller, found).await?;
-    if count > MAX_NAMESPACES {
-        // Whoever asks learns that the name is common, and not where.
+    let found = app.hub.namespaces_of(workflow).await?;
+    if found.len() > MAX_NAMESPACES {
+        // Whoever is nobody learns nothing, and others that the name is common, and not where.
+        app.auth.readable(caller, Vec::new()).await?;
         let error = "there are too many workflows of this name to look through: add namespace=";
         return Err(ApiError::BadRequest(error.to_owned()));
     }
-    match (readable.pop(), readable.is_empty()) {
-        (None, _) => Err(ApiError::NotFound),
-        (Some(namespace), true) => Ok(namespace),
-        (Some(last), false) => {
-            readable.push(last);
-            Err(ApiError::Ambiguous(workflow.clone(), readable))
-        }
+    let readable = app.auth.readable(caller, found).await?;
+    match <[Namespace; 1]>::try_from(readable) {
+        Ok([namespace]) => Ok(namespace),
+        Err(none) if none.is_empty() => Err(ApiError::NotFound),
+        Err(several) => Err(ApiError::Ambiguous(workflow.clone(), several)),
     }
 }
 

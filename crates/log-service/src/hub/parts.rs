@@ -68,19 +68,20 @@ impl Hub {
         tenant: &Namespace,
         workflow: &WorkflowName,
     ) -> Result<BTreeMap<TriggerId, TriggerEntries>, StoreError> {
-        let keys = self.shared.store.list(&layout::triggers(tenant, workflow)).await?;
         let mut triggers: BTreeMap<TriggerId, TriggerEntries> = BTreeMap::new();
-        for key in keys {
+        // Of millions of keys, none is kept.
+        let each = |key: &Path| {
             let (Some(trigger), Some((created, ..))) =
-                (layout::trigger_of(&key), layout::parse_part_entry(&key))
+                (layout::trigger_of(key), layout::parse_part_entry(key))
             else {
-                continue;
+                return;
             };
-            let known = TriggerEntries { created, newest: created };
-            let known = triggers.entry(trigger).or_insert(known);
-            // A trigger's keys rise with the times.
-            known.newest = created;
-        }
+            let new = TriggerEntries { created, newest: created };
+            let known = triggers.entry(trigger).or_insert(new);
+            known.created = known.created.min(created);
+            known.newest = known.newest.max(created);
+        };
+        self.shared.store.for_each(&layout::triggers(tenant, workflow), each).await?;
         Ok(triggers)
     }
 
