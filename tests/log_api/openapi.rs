@@ -9,7 +9,7 @@ use relay_tests::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::lab::{Writer, client, create, named, status};
+use crate::lab::{Writer, client, create, named, send, status};
 
 const METHODS: [&str; 4] = ["get", "head", "patch", "post"];
 
@@ -64,6 +64,82 @@ fn every_operation_of_the_document_is_served_and_no_other_of_its_resources() {
             told.insert("head");
         }
         assert_eq!(told, allowed, "{path}");
+    }
+}
+
+/// A service that keeps a stream of a trigger and one of a step, and what its document says.
+struct Told {
+    service: Service,
+    document: Value,
+    id: String,
+}
+
+impl Told {
+    fn new() -> Self {
+        let service = Service::in_memory();
+        let document = serde_json::from_str(&document(&service)).unwrap();
+        let step = json!({ "name": "stdout", "pod": "q", "workflow": "w", "run": "r" });
+        Writer::at(&service, &step).0.write(b"line\n");
+        let trigger = json!({ "name": "stdout", "pod": "p", "workflow": "w", "trigger": "t" });
+        let mut writer = Writer::at(&service, &trigger).0;
+        writer.write(b"line\n");
+        let id = writer.url.rsplit('/').next().unwrap().to_owned();
+        Self { service, document, id }
+    }
+
+    /// Asks, and looks up what answers: its status, its media type and its headers.
+    fn check(&self, method: &str, path: &str, query: &str) {
+        let names = [
+            ("{id}", self.id.as_str()),
+            ("{namespace}", "local"),
+            ("{pod}", "p"),
+            ("{workflow}", "w"),
+            ("{trigger}", "t"),
+            ("{run}", "r"),
+            ("{step}", "main"),
+        ];
+        let address =
+            names.iter().fold(path.to_owned(), |path, (name, value)| path.replace(name, value));
+        let url = format!("{}{address}{query}", self.service.url());
+        let request = client().request(method.to_uppercase().parse().unwrap(), url);
+        let answer = request.send().unwrap();
+        let (status, asked) = (answer.status(), format!("{method} {path}{query}"));
+        let told = &self.document["paths"][path][method]["responses"][status.as_str()];
+        assert!(status.is_success() && told.is_object(), "{asked}: {status} is told as {told}");
+        for (header, _) in told["headers"].as_object().into_iter().flatten() {
+            assert!(answer.headers().contains_key(header), "{asked}: {header}");
+        }
+        let media = answer.headers().get("content-type").map(|media| media.to_str().unwrap());
+        let media = media.map(|media| media.split(';').next().unwrap());
+        let is_told = match (told["content"].as_object(), media) {
+            (Some(content), Some(media)) => content.contains_key(media),
+            (content, media) => content.is_none() && media.is_none(),
+        };
+        assert!(is_told, "{asked}: {media:?} is not in {told}");
+    }
+}
+
+#[test]
+fn answers_are_those_of_the_document() {
+    let told = Told::new();
+    for (path, operations) in told.document["paths"].as_object().unwrap() {
+        if operations.get("get").is_none() {
+            continue;
+        }
+        told.check("get", path, "");
+        let formats = ["text", "ndjson", "sse", "raw"].iter().filter(|_| path.ends_with("/logs"));
+        for format in formats {
+            told.check("get", path, &format!("?format={format}"));
+        }
+    }
+    told.check("head", "/logs/{id}/data", "");
+    let fresh = Writer::at(&told.service, &json!({ "name": "stdout", "pod": "appended" })).0;
+    let appended = send(fresh.request("POST", "data").body("line\n"));
+    let path = &told.document["paths"]["/logs/{id}/data"];
+    let headers = path["post"]["responses"]["202"]["headers"].as_object().unwrap();
+    assert_eq!((appended.status, headers.len()), (202, 3));
+    for (header, _) in headers {
+        assert!(appended.response.headers().contains_key(header), "{header}");
     }
 }
 

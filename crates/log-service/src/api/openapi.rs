@@ -69,6 +69,13 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) about: &'static str,
     pub(super) forms: Vec<Form>,
+    pub(super) headers: &'static [Header],
+}
+
+/// A header of an answer.
+pub(super) struct Header {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
 }
 
 /// A body of one media type.
@@ -155,7 +162,7 @@ fn path(route: &Route, generator: &mut SchemaGenerator) -> Json {
     let operations = route
         .operations
         .iter()
-        .map(|(method, operation)| (method.name().to_owned(), operation.describe(generator)));
+        .map(|(method, operation)| (method.as_str().to_lowercase(), operation.describe(generator)));
     let mut path: Map<String, Json> = operations.collect();
     if !parameters.is_empty() {
         path.insert("parameters".to_owned(), parameters.into());
@@ -166,8 +173,12 @@ fn path(route: &Route, generator: &mut SchemaGenerator) -> Json {
 impl Operation {
     fn describe(&self, generator: &mut SchemaGenerator) -> Json {
         let mut responses: Map<String, Json> = Map::new();
-        for Answer { status, about, forms } in &self.answers {
+        for Answer { status, about, forms, headers } in &self.answers {
             let mut answer = json!({ "description": about });
+            for Header { name, about } in *headers {
+                let header = json!({ "description": about, "schema": { "type": "string" } });
+                answer["headers"][*name] = header;
+            }
             if !forms.is_empty() {
                 answer["content"] = Form::content(forms, generator);
             }

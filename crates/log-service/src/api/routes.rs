@@ -11,10 +11,11 @@ use axum::{
     handler::Handler,
     routing::{MethodFilter, MethodRouter},
 };
+use http::Method;
 
 use super::{
     App, append, create, end, head, health, list, markers, metrics,
-    openapi::{self, Operation},
+    openapi::{self, Form, Operation},
     read, workflows,
 };
 
@@ -23,36 +24,6 @@ pub(super) struct Route {
     pub(super) path: &'static str,
     pub(super) operations: Vec<(Method, Operation)>,
     serve: MethodRouter<Arc<App>>,
-}
-
-/// A method of HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
-    Get,
-    Head,
-    Patch,
-    Post,
-}
-
-impl Method {
-    /// As the document names it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Head => "head",
-            Self::Patch => "patch",
-            Self::Post => "post",
-        }
-    }
-
-    fn filter(self) -> MethodFilter {
-        match self {
-            Self::Get => MethodFilter::GET,
-            Self::Head => MethodFilter::HEAD,
-            Self::Patch => MethodFilter::PATCH,
-            Self::Post => MethodFilter::POST,
-        }
-    }
 }
 
 impl Route {
@@ -65,8 +36,10 @@ impl Route {
         H: Handler<T, Arc<App>>,
         T: 'static,
     {
+        let filter =
+            MethodFilter::try_from(method.clone()).expect("it is a method that routes know");
         self.operations.push((method, operation));
-        self.serve = self.serve.on(method.filter(), handler);
+        self.serve = self.serve.on(filter, handler);
         self
     }
 }
@@ -83,30 +56,30 @@ pub(super) fn router(routes: Vec<Route>) -> Router<Arc<App>> {
 
 fn writing() -> Vec<Route> {
     vec![
-        Route::at("/logs").on(Method::Post, create::create, operations::create()),
+        Route::at("/logs").on(Method::POST, create::create, operations::create()),
         Route::at("/logs/{id}/data")
-            .on(Method::Post, append::append, operations::append("appendBytes"))
-            .on(Method::Patch, append::patch, operations::append("storeBytes"))
-            .on(Method::Head, head::head, operations::head()),
-        Route::at("/logs/{id}/markers").on(Method::Post, markers::mark, operations::mark()),
-        Route::at("/logs/{id}/end").on(Method::Post, end::end, operations::end()),
+            .on(Method::POST, append::append, operations::append("appendBytes"))
+            .on(Method::PATCH, append::patch, operations::append("storeBytes"))
+            .on(Method::HEAD, head::head, operations::head()),
+        Route::at("/logs/{id}/markers").on(Method::POST, markers::mark, operations::mark()),
+        Route::at("/logs/{id}/end").on(Method::POST, end::end, operations::end()),
     ]
 }
 
 fn reading() -> Vec<Route> {
     vec![
         Route::at("/api/namespaces/{namespace}/pods").on(
-            Method::Get,
+            Method::GET,
             list::pods,
             operations::pods(),
         ),
         Route::at("/api/namespaces/{namespace}/pods/{pod}").on(
-            Method::Get,
+            Method::GET,
             list::pod,
             operations::pod(),
         ),
         Route::at("/api/namespaces/{namespace}/pods/{pod}/logs").on(
-            Method::Get,
+            Method::GET,
             read::logs,
             operations::pod_logs(),
         ),
@@ -116,27 +89,27 @@ fn reading() -> Vec<Route> {
 fn workflows() -> Vec<Route> {
     vec![
         Route::at("/api/workflows/{workflow}/triggers").on(
-            Method::Get,
+            Method::GET,
             workflows::triggers,
             operations::triggers(),
         ),
         Route::at("/api/workflows/{workflow}/triggers/{trigger}").on(
-            Method::Get,
+            Method::GET,
             workflows::trigger,
             operations::trigger(),
         ),
         Route::at("/api/workflows/{workflow}/triggers/{trigger}/logs").on(
-            Method::Get,
+            Method::GET,
             workflows::trigger_logs,
             operations::trigger_logs(),
         ),
         Route::at("/api/workflows/{workflow}/runs/{run}/steps/{step}").on(
-            Method::Get,
+            Method::GET,
             workflows::step,
             operations::step(),
         ),
         Route::at("/api/workflows/{workflow}/runs/{run}/steps/{step}/logs").on(
-            Method::Get,
+            Method::GET,
             workflows::step_logs,
             operations::step_logs(),
         ),
@@ -145,23 +118,23 @@ fn workflows() -> Vec<Route> {
 
 /// What is answered on connections beyond the most that are served, too.
 pub(super) fn operating() -> Vec<Route> {
-    let text = operations::operating;
+    let text = || Form::text("text/plain");
+    let metrics_text = || Form::text("application/openmetrics-text");
+    let (live, ready) = (
+        operations::operating("isLive", "Whether the process answers.", text(), &[]),
+        operations::operating(
+            "isReady",
+            "Whether the store can be read, and unless it is full written.",
+            text(),
+            &[503],
+        ),
+    );
+    let counters = "Counters, as Prometheus reads them.";
+    let counters = operations::operating("getMetrics", counters, metrics_text(), &[]);
     vec![
-        Route::at("/livez").on(
-            Method::Get,
-            health::livez,
-            text("isLive", "Whether the process answers."),
-        ),
-        Route::at("/readyz").on(
-            Method::Get,
-            health::readyz,
-            text("isReady", "Whether the store can be read, and unless it is full written."),
-        ),
-        Route::at("/metrics").on(
-            Method::Get,
-            metrics::metrics,
-            text("getMetrics", "Counters, as Prometheus reads them."),
-        ),
-        Route::at("/openapi.json").on(Method::Get, openapi::serve, operations::document()),
+        Route::at("/livez").on(Method::GET, health::livez, live),
+        Route::at("/readyz").on(Method::GET, health::readyz, ready),
+        Route::at("/metrics").on(Method::GET, metrics::metrics, counters),
+        Route::at("/openapi.json").on(Method::GET, openapi::serve, operations::document()),
     ]
 }

@@ -5,7 +5,7 @@ use relay_protocol::{
     write::{CreateStream, EndStream, MarkRange, StreamCreated, StreamEnded},
 };
 
-use crate::api::openapi::{Answer, Caller, Form, Operation, Parameter, Place, Value};
+use crate::api::openapi::{Answer, Caller, Form, Header, Operation, Parameter, Place, Value};
 
 /// Refusals that any operation may give: of the form, of the caller, of the service.
 const READING: &[u16] = &[400, 401, 404, 503];
@@ -133,6 +133,18 @@ const APPENDING: &[Parameter] = &[
     },
 ];
 
+/// What is durable of a stream.
+const OFFSETS: &[Header] = &[UPLOAD_OFFSET, GAPS];
+const APPENDED: &[Header] = &[
+    Header { name: "Content-Range", about: "Where the bytes are: bytes a-b/*." },
+    UPLOAD_OFFSET,
+    GAPS,
+];
+const UPLOAD_OFFSET: Header =
+    Header { name: "Upload-Offset", about: "The first byte that is neither stored nor marked." };
+const GAPS: Header =
+    Header { name: "Relay-Gaps", about: "The first 16 missing ranges behind it: a-b,c-d." };
+
 /// A log in all its forms.
 fn log() -> Vec<Answer> {
     let forms = || {
@@ -144,22 +156,24 @@ fn log() -> Vec<Answer> {
         ]
     };
     vec![
-        Answer { status: 200, about: "The log.", forms: forms() },
+        Answer { status: 200, about: "The log.", forms: forms(), headers: &[] },
         Answer {
             status: 204,
             about: "An event stream that comes back was read to the end of the log.",
             forms: Vec::new(),
+            headers: &[],
         },
         Answer {
             status: 206,
             about: "The range that was asked for.",
             forms: vec![Form::bytes("application/octet-stream")],
+            headers: &[Header { name: "Content-Range", about: "Which of the stream's bytes." }],
         },
     ]
 }
 
 fn json<T: schemars::JsonSchema>(status: u16, about: &'static str) -> Vec<Answer> {
-    vec![Answer { status, about, forms: vec![Form::json::<T>()] }]
+    vec![Answer { status, about, forms: vec![Form::json::<T>()], headers: &[] }]
 }
 
 fn reading(id: &'static str, about: &'static str, answers: Vec<Answer>) -> Operation {
@@ -198,7 +212,8 @@ pub(super) fn create() -> Operation {
 
 pub(super) fn append(id: &'static str) -> Operation {
     let about = "Appends bytes. Both methods mean the same.";
-    let answer = Answer { status: 202, about: "The bytes are durable.", forms: Vec::new() };
+    let told = "The bytes are durable.";
+    let answer = Answer { status: 202, about: told, forms: Vec::new(), headers: APPENDED };
     Operation {
         parameters: APPENDING.to_vec(),
         body: Some(Form::bytes("application/octet-stream")),
@@ -208,13 +223,14 @@ pub(super) fn append(id: &'static str) -> Operation {
 
 pub(super) fn head() -> Operation {
     let about = "Says in Upload-Offset and Relay-Gaps what is durable of the stream.";
-    let answer = Answer { status: 200, about: "In headers.", forms: Vec::new() };
+    let answer = Answer { status: 200, about: "In headers.", forms: Vec::new(), headers: OFFSETS };
     Operation { refusals: &[404, 500, 503], ..writing("getOffset", about, vec![answer]) }
 }
 
 pub(super) fn mark() -> Operation {
     let about = "Says that bytes will never come.";
-    let answer = Answer { status: 202, about: "The marker is durable.", forms: Vec::new() };
+    let told = "The marker is durable.";
+    let answer = Answer { status: 202, about: told, forms: Vec::new(), headers: &[] };
     Operation {
         body: Some(Form::json::<MarkRange>()),
         refusals: &[400, 404, 408, 409, 413, 415, 422, 500, 503, 507],
@@ -246,24 +262,22 @@ pub(super) fn pod_logs() -> Operation {
     Operation { parameters, refusals: READING_LOGS, ..reading("readPodLog", about, log()) }
 }
 
-fn of_workflow(operation: Operation) -> Operation {
+fn of_workflow(refusals: &'static [u16], operation: Operation) -> Operation {
     let mut parameters = operation.parameters;
     parameters.push(NAMESPACE);
-    let refusals =
-        if operation.refusals == READING { READING_WORKFLOWS } else { operation.refusals };
     Operation { parameters, refusals, ..operation }
 }
 
 pub(super) fn triggers() -> Operation {
     let about = "Lists the triggers of a workflow that have a log.";
     let answers = json::<WorkflowTriggers>(200, "The triggers, by id.");
-    of_workflow(reading("listTriggers", about, answers))
+    of_workflow(READING_WORKFLOWS, reading("listTriggers", about, answers))
 }
 
 pub(super) fn trigger() -> Operation {
     let about = "Says what is kept of a trigger.";
     let answers = json::<WorkflowTriggerState>(200, "The trigger with its streams.");
-    of_workflow(reading("getTrigger", about, answers))
+    of_workflow(READING_WORKFLOWS, reading("getTrigger", about, answers))
 }
 
 pub(super) fn trigger_logs() -> Operation {
@@ -271,13 +285,13 @@ pub(super) fn trigger_logs() -> Operation {
                  trigger is always in progress, so followers stay until they leave.";
     let operation = reading("readTriggerLog", about, log());
     let parameters = LOG_PARAMETERS.to_vec();
-    of_workflow(Operation { parameters, refusals: READING_LOGS, ..operation })
+    of_workflow(READING_LOGS, Operation { parameters, ..operation })
 }
 
 pub(super) fn step() -> Operation {
     let about = "Says what is kept of a step of a run.";
     let answers = json::<WorkflowStepState>(200, "The step with its streams.");
-    of_workflow(reading("getStep", about, answers))
+    of_workflow(READING_WORKFLOWS, reading("getStep", about, answers))
 }
 
 pub(super) fn step_logs() -> Operation {
@@ -285,13 +299,18 @@ pub(super) fn step_logs() -> Operation {
                  together. Following ends when all of them have ended.";
     let operation = reading("readStepLog", about, log());
     let parameters = LOG_PARAMETERS.to_vec();
-    of_workflow(Operation { parameters, refusals: READING_LOGS, ..operation })
+    of_workflow(READING_LOGS, Operation { parameters, ..operation })
 }
 
-pub(super) fn operating(id: &'static str, about: &'static str) -> Operation {
+pub(super) fn operating(
+    id: &'static str,
+    about: &'static str,
+    form: Form,
+    refusals: &'static [u16],
+) -> Operation {
     let answer =
-        Answer { status: 200, about: "Yes, or the text.", forms: vec![Form::text("text/plain")] };
-    Operation { caller: Caller::Anybody, refusals: &[503], ..reading(id, about, vec![answer]) }
+        Answer { status: 200, about: "Yes, or the text.", forms: vec![form], headers: &[] };
+    Operation { caller: Caller::Anybody, refusals, ..reading(id, about, vec![answer]) }
 }
 
 pub(super) fn document() -> Operation {
@@ -299,6 +318,7 @@ pub(super) fn document() -> Operation {
         status: 200,
         about: "An OpenAPI 3.1 document.",
         forms: vec![Form::json::<serde_json::Map<String, serde_json::Value>>()],
+        headers: &[],
     };
     Operation {
         caller: Caller::Anybody,
