@@ -22,7 +22,7 @@ use crate::{
     leader::{Election, Lead},
     metrics::{self, Metrics},
     tenant::Controller,
-    webhook::{self, Webhook, configuration::Wanted, register},
+    webhook::{self, Tenants, Webhook, configuration::Wanted, register},
 };
 
 /// Pause after the owner of the webhook's configuration could not be read.
@@ -54,6 +54,7 @@ pub async fn run(config: Config) -> Result<()> {
         metrics: Arc::new(Metrics::new(&mut registry)),
         unwrapped: audit::Metrics::new(&mut registry),
         client: client.clone(),
+        tenants: webhook.tenants(),
         namespace: namespace.clone(),
         followed: followed.clone(),
         config,
@@ -95,6 +96,7 @@ fn registries(config: &Config) -> Result<Registries> {
 /// What a replica is made of.
 struct Part {
     client: Client,
+    tenants: Arc<Tenants>,
     namespace: String,
     config: Config,
     followed: Followed,
@@ -166,11 +168,16 @@ impl Part {
             () = stopping.cancelled() => Some(lead),
             // None of these ends by itself.
             ((), (), (), ()) = async {
-                let auditor = Auditor::new(self.client.clone(), self.config.audit, self.unwrapped.clone());
+                let auditor = self.auditor();
                 let keep = certificates::keep(self.client.clone(), &self.namespace, &names, &periods);
                 tokio::join!(controller.run(), keep, registered, auditor.run())
             } => None,
         }
+    }
+
+    fn auditor(&self) -> Auditor {
+        let (client, tenants) = (self.client.clone(), Arc::clone(&self.tenants));
+        Auditor::new(client, tenants, self.config.audit, self.unwrapped.clone())
     }
 
     /// With what the webhook's configuration goes: without it, pods would be refused for ever after

@@ -96,6 +96,12 @@ impl Webhook {
         Self { client, settings, metrics, lookup, readiness }
     }
 
+    /// The tenants that it follows while it runs.
+    #[must_use]
+    pub fn tenants(&self) -> Arc<Tenants> {
+        Arc::clone(&self.readiness.tenants)
+    }
+
     /// Whether it can answer, for probes.
     #[must_use]
     pub fn readiness(&self) -> Readiness {

@@ -59,12 +59,6 @@ impl Finding {
         let is_skipped = pod["metadata"]["annotations"].get(SKIPPED).is_some();
         Some(Self { about, pod: name, container, others: bare.len() - 1, is_skipped })
     }
-
-    /// By what it is known again.
-    pub(super) fn key(&self) -> &str {
-        let ObjectReference { uid, name, .. } = &self.about;
-        uid.as_deref().or(name.as_deref()).unwrap_or_default()
-    }
 }
 
 impl fmt::Display for Finding {
@@ -110,7 +104,7 @@ mod tests {
     fn a_pod_is_found_by_what_should_be_wrapped_and_is_not() {
         let found = finding(&pod("/app")).unwrap();
         assert!(found.to_string().starts_with("pod web-1: container main and 1 more without"));
-        assert_eq!(found.key(), "p");
+        assert_eq!(found.about.uid.as_deref(), Some("p"));
         let found = finding(&pod("/relay/lib/entrypoint")).unwrap();
         assert!(found.to_string().starts_with("pod web-1: container other without"));
         let mut out = pod("/app");
@@ -156,13 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn pods_of_one_owner_are_known_by_it() {
+    fn a_finding_is_about_what_made_the_pod() {
         let mut pod = pod("/app");
         pod["metadata"]["ownerReferences"] = json!([{
             "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "r", "controller": true,
         }]);
         let found = finding(&pod).unwrap();
-        assert_eq!((found.key(), found.about.kind.as_deref()), ("r", Some("ReplicaSet")));
+        let (uid, kind) = (found.about.uid.as_deref(), found.about.kind.as_deref());
+        assert_eq!((uid, kind), (Some("r"), Some("ReplicaSet")));
         assert_eq!(found.about.namespace.as_deref(), Some("acme"));
     }
 }

@@ -1,40 +1,47 @@
-//! Which versions of wrapped pods were found to be as they should be. Pure.
+//! What became of the versions of pods that were read. Pure.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     hash::{BuildHasher, RandomState},
     mem::take,
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-/// Versions that are remembered of each of two rounds, by 8 bytes each. Of more pods each round reads some again.
+/// Versions that are remembered of each of two rounds, by 16 bytes each. Of more pods each round reads some again.
 const MAX: usize = 65_536;
+
+/// How a version of a pod runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// As it should.
+    Wrapped,
+    /// Without Relay, wholly or in part.
+    Unwrapped,
+}
 
 /// Versions by hashes of their own: nobody can make two pods look alike.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     hasher: RandomState,
-    known: HashSet<u64>,
+    known: HashMap<u64, Outcome>,
     /// Of those, and new ones, what this round has met.
-    met: HashSet<u64>,
+    met: HashMap<u64, Outcome>,
 }
 
 impl Versions {
-    /// Whether this version of a pod was found well, in this round or in the one before.
-    pub(super) fn is_known(&mut self, pod: &ObjectMeta) -> bool {
+    /// What this version of a pod was found to be, in this round or in the one before.
+    pub(super) fn outcome(&mut self, pod: &ObjectMeta) -> Option<Outcome> {
         let version = self.version(pod);
-        let is_known = self.known.contains(&version) || self.met.contains(&version);
-        if is_known {
-            self.remember(version);
-        }
-        is_known
+        let outcome = self.met.get(&version).or_else(|| self.known.get(&version)).copied()?;
+        self.remember(version, outcome);
+        Some(outcome)
     }
 
-    /// Remembers that a version of a pod was found well.
-    pub(super) fn insert(&mut self, pod: &ObjectMeta) {
+    /// Remembers what a version of a pod was found to be.
+    pub(super) fn insert(&mut self, pod: &ObjectMeta, outcome: Outcome) {
         let version = self.version(pod);
-        self.remember(version);
+        self.remember(version, outcome);
     }
 
     /// Forgets what the round that ends has not met.
@@ -42,23 +49,25 @@ impl Versions {
         self.known = take(&mut self.met);
     }
 
-    fn remember(&mut self, version: u64) {
+    fn remember(&mut self, version: u64, outcome: Outcome) {
         if self.met.len() < MAX {
-            self.met.insert(version);
+            self.met.insert(version, outcome);
         }
     }
 
-    /// Since Kubernetes 1.33 pods count changes of their specs; before, any change counts.
+    /// What a pod's labels and annotations say counts as much as what it runs. Since Kubernetes 1.33 pods count changes
+    /// of their specs; before, any change counts.
     fn version(&self, pod: &ObjectMeta) -> u64 {
-        let generation = pod.generation.filter(|generation| *generation > 0);
-        let version = generation.map(|generation| generation.to_string());
-        self.hasher.hash_one((&pod.uid, version.as_ref().or(pod.resource_version.as_ref())))
+        let ObjectMeta { uid, labels, annotations, generation, resource_version, .. } = pod;
+        let generation = generation.filter(|generation| *generation > 0);
+        let any = resource_version.as_ref().filter(|_| generation.is_none());
+        self.hasher.hash_one((uid, labels, annotations, generation, any))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ObjectMeta, Versions};
+    use super::{ObjectMeta, Outcome, Versions};
 
     fn pod(uid: &str, generation: Option<i64>, resource_version: &str) -> ObjectMeta {
         ObjectMeta {
@@ -70,27 +79,34 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_read_once_for_each_version_of_its_spec() {
+    fn a_pod_is_read_once_for_each_version_of_its_spec_and_of_what_is_written_on_it() {
         let mut versions = Versions::default();
-        versions.insert(&pod("a", Some(1), "10"));
-        assert!(versions.is_known(&pod("a", Some(1), "11")), "its status has changed");
-        assert!(!versions.is_known(&pod("a", Some(2), "12")));
-        assert!(!versions.is_known(&pod("b", Some(1), "10")));
-        versions.insert(&pod("old", None, "10"));
-        assert!(versions.is_known(&pod("old", None, "10")));
-        assert!(!versions.is_known(&pod("old", None, "11")));
+        versions.insert(&pod("a", Some(1), "10"), Outcome::Wrapped);
+        let known = Some(Outcome::Wrapped);
+        assert_eq!(versions.outcome(&pod("a", Some(1), "11")), known, "its status has changed");
+        assert_eq!(versions.outcome(&pod("a", Some(2), "12")), None);
+        assert_eq!(versions.outcome(&pod("b", Some(1), "10")), None);
+        let mut labelled = pod("a", Some(1), "11");
+        labelled.labels = Some([("app".to_owned(), "web".to_owned())].into());
+        assert_eq!(versions.outcome(&labelled), None);
+        let mut annotated = pod("a", Some(1), "11");
+        annotated.annotations = Some([("app".to_owned(), "web".to_owned())].into());
+        assert_eq!(versions.outcome(&annotated), None);
+        versions.insert(&pod("old", None, "10"), Outcome::Unwrapped);
+        assert_eq!(versions.outcome(&pod("old", None, "10")), Some(Outcome::Unwrapped));
+        assert_eq!(versions.outcome(&pod("old", None, "11")), None);
     }
 
     #[test]
     fn what_a_round_does_not_meet_is_forgotten() {
         let mut versions = Versions::default();
         for uid in ["stays", "goes"] {
-            versions.insert(&pod(uid, Some(1), "1"));
+            versions.insert(&pod(uid, Some(1), "1"), Outcome::Wrapped);
         }
         versions.end_round();
-        assert!(versions.is_known(&pod("stays", Some(1), "1")));
+        assert!(versions.outcome(&pod("stays", Some(1), "1")).is_some());
         versions.end_round();
-        assert!(versions.is_known(&pod("stays", Some(1), "1")));
-        assert!(!versions.is_known(&pod("goes", Some(1), "1")));
+        assert!(versions.outcome(&pod("stays", Some(1), "1")).is_some());
+        assert!(versions.outcome(&pod("goes", Some(1), "1")).is_none());
     }
 }

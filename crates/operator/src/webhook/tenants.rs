@@ -1,7 +1,7 @@
 //! What each tenant wants, by namespace, kept in memory: an answer costs no request.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     pin::pin,
     sync::{PoisonError, RwLock},
 };
@@ -127,6 +127,21 @@ impl Tenants {
     #[must_use]
     pub fn is_complete(&self) -> watch::Receiver<bool> {
         self.is_complete.subscribe()
+    }
+
+    /// Waits until all tenants are known.
+    pub async fn completed(&self) {
+        let mut is_complete = self.is_complete();
+        // The sender is these tenants themselves.
+        drop(is_complete.wait_for(|is_complete| *is_complete).await);
+    }
+
+    /// Tenants by their namespaces, as far as they got any.
+    #[must_use]
+    pub fn by_namespace(&self) -> BTreeMap<String, String> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let all = known.namespaces.iter();
+        all.map(|(tenant, namespace)| (namespace.clone(), tenant.clone())).collect()
     }
 
     /// Follows tenants for as long as it is polled.

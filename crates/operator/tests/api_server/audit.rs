@@ -1,6 +1,6 @@
 //! Pods that nobody wrapped are found later.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration, core::v1::ConfigMap, events::v1::Event,
@@ -12,9 +12,10 @@ use kube::{
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use relay_operator::{
     audit::{Auditor, Metrics},
-    webhook::configuration::NAME,
+    webhook::{Tenants, configuration::NAME},
 };
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::lab::{Creation, Lab, pod, pods};
 
@@ -27,6 +28,16 @@ fn gauge(registry: &Registry, namespace: &str) -> Option<u64> {
     encode(&mut text, registry).expect("text");
     let sample = format!("unwrapped_pods{{namespace=\"{namespace}\",tenant=\"{namespace}\"}} ");
     text.lines().find_map(|line| line.strip_prefix(&sample)?.parse().ok())
+}
+
+/// Looks until the task is ended.
+fn audit(lab: &Lab, registry: &mut Registry) -> JoinHandle<()> {
+    let client = lab.cluster.client.clone();
+    let tenants = Arc::new(Tenants::new(client.clone()));
+    let auditor = Auditor::new(client, Arc::clone(&tenants), PERIOD, Metrics::new(registry));
+    tokio::spawn(async move {
+        tokio::join!(tenants.follow(), auditor.run());
+    })
 }
 
 /// The audit's events of a namespace.
@@ -69,9 +80,7 @@ async fn pods_that_came_past_the_webhook_are_counted_and_told_until_they_are_gon
     lab.cluster.create(&required, &pod("wrapped"), Creation::Real).await.expect("it is wrapped");
 
     let mut registry = Registry::default();
-    let metrics = Metrics::new(&mut registry);
-    let auditor = Auditor::new(lab.cluster.client.clone(), PERIOD, metrics);
-    let running = tokio::spawn(async move { auditor.run().await });
+    let running = audit(&lab, &mut registry);
     lab.wait_for("two of four are counted", async |lab| {
         gauge(&registry, &required) == Some(2) && !events(lab, &required).await.is_empty()
     })
@@ -131,8 +140,7 @@ async fn what_no_type_can_hold_hides_nothing_and_containers_that_came_later_are_
     make_odd(&lab, "odd").await;
 
     let mut registry = Registry::default();
-    let auditor = Auditor::new(lab.cluster.client.clone(), PERIOD, Metrics::new(&mut registry));
-    let running = tokio::spawn(async move { auditor.run().await });
+    let running = audit(&lab, &mut registry);
     // While nobody asks the webhook.
     let mut lab = lab;
     lab.kill().await;
