@@ -5,13 +5,14 @@
 //! signs, and the old one stays in the bundle until it expires.
 //!
 //! `plan` (pure) says what to do next, `issue` does it, `held` is how it is kept in a Secret, `keep` writes
-//! (the leader only), `follow` reads (every replica).
+//! (the leader only), `follow` reads (every replica). `paths` are beside them: where the API server sends reviews.
 
 mod follow;
 mod held;
 mod issue;
 mod keep;
 mod keys;
+mod paths;
 mod plan;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,6 +24,7 @@ pub use held::{Authority, Held, Leaf, Unreadable, Use};
 pub use issue::{IssueFailed, advance};
 pub use keep::{KeepFailed, keep, renew};
 pub use keys::make_keys;
+pub use paths::{Path, Paths, ROOT};
 pub use plan::{Step, next};
 
 /// The Secret in the operator's own namespace that holds all of it.

@@ -68,7 +68,7 @@ pub struct Flags {
         global = true
     )]
     webhook_listen: SocketAddr,
-    /// Address at which the API server finds the webhook [default: the Service relay-operator]
+    /// Address at which the API server finds the webhook's /inject [default: the Service relay-operator]
     #[arg(long, env = "RELAY_WEBHOOK_URL", value_name = "URL", global = true)]
     webhook_url: Option<String>,
     /// Cluster role with which the webhook's configuration goes

@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     audit::{self, Auditor},
-    certificates::{self, Followed, Periods},
+    certificates::{self, Followed, Path, Periods},
     config::{Config, LogFormat},
     events::Events,
     image::{self, File, Finder, Registries},
@@ -158,6 +158,7 @@ impl Part {
             let wanted = Wanted {
                 namespace: self.namespace.clone(),
                 address: self.config.webhook_address(),
+                path: Path::default(),
                 bundle: String::new(),
                 owner: self.owner().await,
             };

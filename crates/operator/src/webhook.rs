@@ -18,7 +18,10 @@ mod tenants;
 use std::{sync::Arc, time::Duration};
 
 use kube::Client;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use event::about;
@@ -27,14 +30,11 @@ pub use register::register;
 pub use tenants::{TENANT_LABEL, Tenants, Wish};
 
 use crate::{
-    certificates::{Followed, Serving},
+    certificates::{Followed, Held, Serving},
     image::{Finder, Lookup},
     injection::ContextLabels,
 };
 use answer::Reviewer;
-
-/// Where reviews are sent.
-pub const PATH: &str = "/inject";
 
 /// What the webhook writes into pods, and how it stops.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,7 @@ pub struct Webhook {
     metrics: Metrics,
     lookup: Arc<Lookup>,
     readiness: Readiness,
+    held: watch::Receiver<Option<Arc<Held>>>,
 }
 
 /// Whether the webhook can answer.
@@ -78,7 +79,7 @@ impl Readiness {
 }
 
 impl Webhook {
-    /// A webhook that shows the certificate of `followed`, and asks `finder` what images run.
+    /// A webhook that shows the certificate of `followed`, answers at its paths, and asks `finder` what images run.
     #[must_use]
     pub fn new(
         client: Client,
@@ -93,7 +94,7 @@ impl Webhook {
             serving: followed.serving(),
             draining: CancellationToken::new(),
         };
-        Self { client, settings, metrics, lookup, readiness }
+        Self { client, settings, metrics, lookup, readiness, held: followed.held() }
     }
 
     /// The tenants that it follows while it runs.
@@ -118,7 +119,7 @@ impl Webhook {
         listener: TcpListener,
         stopping: CancellationToken,
     ) -> Result<(), rustls::Error> {
-        let Self { client, settings, metrics, lookup, readiness } = self;
+        let Self { client, settings, metrics, lookup, readiness, held } = self;
         let Settings { log_url, audience, context, pull_secrets, drain } = settings;
         let (sender, events) = mpsc::channel(event::QUEUE);
         let tenants = Arc::clone(&readiness.tenants);
@@ -143,7 +144,7 @@ impl Webhook {
                 std::future::pending::<()>().await;
             }
         };
-        let router = server::router(reviewer, readiness);
+        let router = server::router(reviewer, readiness, held);
         tokio::select! {
             () = server::run(listener, tls, router, (draining, drain)) => {}
             () = stopped => {}

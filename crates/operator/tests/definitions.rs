@@ -27,6 +27,7 @@ fn the_webhooks_configuration_is_what_was_committed() {
     let wanted = Wanted {
         namespace: "relay-system".to_owned(),
         address: Address::Service { name: "relay-operator".to_owned(), port: 443 },
+        path: relay_operator::certificates::Path::default(),
         bundle: "PEM".to_owned(),
         owner: Some(serde_json::from_value(owner).unwrap()),
     };

@@ -84,6 +84,13 @@ impl Followed {
 
     /// Takes over what the Secret holds.
     pub fn take(&self, held: Held) {
+        let held = Arc::new(held);
+        // First, since it says where reviews are answered.
+        self.held.send_if_modified(|known| {
+            let changes = known.as_ref() != Some(&held);
+            *known = Some(Arc::clone(&held));
+            changes
+        });
         let set = held.leaves.get(&Use::Webhook).map(|leaf| self.serving.set(leaf));
         if let Some(Err(error)) = set {
             tracing::error!(
@@ -91,11 +98,6 @@ impl Followed {
                 "the webhook's certificate cannot be used"
             );
         }
-        self.held.send_if_modified(|known| {
-            let changes = known.as_deref() != Some(&held);
-            *known = Some(Arc::new(held));
-            changes
-        });
     }
 }
 

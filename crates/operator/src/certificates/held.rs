@@ -6,10 +6,12 @@ use k8s_openapi::ByteString;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
-use super::{CA_KEY, Moment};
+use super::{CA_KEY, Moment, Paths};
 
 /// The authorities' keys, in the order of their certificates.
 const AUTHORITY_KEYS: &str = "ca.key";
+/// Where reviews are sent.
+const PATHS: &str = "webhook.paths";
 
 /// What was issued.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct Held {
     pub authorities: Vec<Authority>,
     /// One for each use, at most.
     pub leaves: BTreeMap<Use, Leaf>,
+    /// Where the API server sends reviews.
+    pub paths: Paths,
 }
 
 /// What a certificate is for.
@@ -108,7 +112,8 @@ impl Held {
     pub fn to_data(&self) -> BTreeMap<String, ByteString> {
         let keys: String =
             self.authorities.iter().map(|authority| authority.key.as_str()).collect();
-        let authorities = [(CA_KEY, self.bundle()), (AUTHORITY_KEYS, keys)];
+        let paths = self.paths.to_text();
+        let authorities = [(CA_KEY, self.bundle()), (AUTHORITY_KEYS, keys), (PATHS, paths)];
         let leaves = self.leaves.iter().flat_map(|(which, leaf)| {
             let (certificate, key) = which.files();
             [(certificate, leaf.certificate.clone()), (key, leaf.key.clone())]
@@ -146,7 +151,9 @@ impl Held {
             let leaf = Leaf::read(certificate, get(certificate).ok()?, get(key).ok()?);
             leaf.ok().map(|leaf| (which, leaf))
         });
-        Ok(Self { authorities, leaves: leaves.collect() })
+        let paths = get(PATHS).ok().map(String::from_utf8_lossy);
+        let paths = paths.map_or_else(Paths::of_before, |text| Paths::read(&text));
+        Ok(Self { authorities, leaves: leaves.collect(), paths })
     }
 }
 

@@ -29,6 +29,9 @@ pub enum IssueFailed {
     /// A moment that no certificate can name.
     #[error("the clock shows a time that no certificate can name")]
     Clock(#[from] time::error::ComponentRange),
+    /// No path can be made that nobody guesses.
+    #[error("the system has no randomness")]
+    NoRandomness,
 }
 
 /// Takes the steps that are due; returns those that were taken.
@@ -54,6 +57,7 @@ pub fn advance(
                 let leaf = sign(signer, names.of(*which), periods.leaf, now)?;
                 held.leaves.insert(*which, leaf);
             }
+            Step::ChangePaths => held.paths.advance(now)?,
         }
         steps.push(step);
     }

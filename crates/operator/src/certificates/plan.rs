@@ -11,6 +11,8 @@ pub enum Step {
     Announce,
     /// Issue a certificate for a use, signed by the authority of this name.
     Issue(Use, String),
+    /// Reviews are to be sent elsewhere, or it was made known long enough that they will be.
+    ChangePaths,
 }
 
 /// The next step; `None` if all is well until later.
@@ -33,8 +35,9 @@ pub fn next(held: &Held, names: &Names, periods: &Periods, now: Moment) -> Optio
     let stale = |which: &Use| {
         held.leaves.get(which).is_none_or(|leaf| is_stale(leaf, signer, names.of(*which), now))
     };
-    let which = Use::ALL.into_iter().find(stale)?;
-    Some(Step::Issue(which, signer.name.clone()))
+    let stale = Use::ALL.into_iter().find(stale);
+    let issue = stale.map(|which| Step::Issue(which, signer.name.clone()));
+    issue.or_else(|| held.paths.is_due(now).then_some(Step::ChangePaths))
 }
 
 /// The newest authority that everybody knows.

@@ -51,7 +51,10 @@ fn is_trusted(bundle: &str, held: &Held, which: Use, now: Moment) -> bool {
 fn the_first_certificates_are_issued_at_once_and_are_trusted() {
     let mut held = Held::default();
     let steps = advanced(&mut held, at(0));
-    assert!(matches!(steps[..], [Step::Announce, Step::Issue(..), Step::Issue(..)]), "{steps:?}");
+    assert!(
+        matches!(steps[..], [Step::Announce, Step::Issue(..), Step::Issue(..), Step::ChangePaths]),
+        "{steps:?}"
+    );
     assert_eq!(advanced(&mut held, at(0)), []);
     for which in Use::ALL {
         assert!(is_trusted(&held.bundle(), &held, which, at(0)));
@@ -104,7 +107,7 @@ fn after_a_long_sleep_everything_is_issued_anew() {
     let steps = advanced(&mut held, at(1000));
     assert!(matches!(
         steps[..],
-        [Step::Forget(_), Step::Announce, Step::Issue(..), Step::Issue(..)]
+        [Step::Forget(_), Step::Announce, Step::Issue(..), Step::Issue(..), Step::ChangePaths]
     ));
     assert_ne!(held, before);
     assert!(is_trusted(&held.bundle(), &held, Use::Webhook, at(1000)));
@@ -128,6 +131,19 @@ fn what_is_held_survives_a_secret() {
     advanced(&mut held, at(0));
     advanced(&mut held, at(50));
     assert_eq!(Held::from_data(&held.to_data()).expect("it was written by us"), held);
+}
+
+#[test]
+fn a_secret_of_operators_that_had_one_path_is_read_as_theirs() {
+    let mut held = Held::default();
+    advanced(&mut held, at(0));
+    let mut data = held.to_data();
+    data.remove("webhook.paths");
+    let mut read = Held::from_data(&data).expect("the authorities are there");
+    assert!(read.paths.accept("/inject") && !held.paths.accept("/inject"));
+    assert_eq!(read.authorities, held.authorities);
+    assert_eq!(advanced(&mut read, at(0)), [Step::ChangePaths]);
+    assert_eq!(read.paths.named().expect("it is named").as_str(), "/inject", "for an hour");
 }
 
 #[test]

@@ -13,12 +13,13 @@ use futures_util::{FutureExt, future::join_all};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{Api, Client};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
     flight::Flights,
     keychain::{Entry, Form, Keychain, read},
     lru::{Bounds, Lru},
+    turns::Turns,
 };
 
 /// How long a secret counts.
@@ -29,6 +30,10 @@ const ABSENT: Duration = Duration::from_secs(5);
 const BOUNDS: Bounds = Bounds { count: 1024, weight: 8 << 20 };
 /// Secrets of one pod that are read.
 const MAX_SECRETS: usize = 16;
+/// Objects that are asked for at once: the API server answers the operator's own questions, too.
+const QUESTIONS: usize = 16;
+/// Longest name of an object.
+const MAX_NAME: usize = 253;
 
 /// What a pod that says nothing else runs as.
 const DEFAULT_ACCOUNT: &str = "default";
@@ -41,6 +46,8 @@ struct Parts {
     client: Client,
     kept: Mutex<Lru<Key, (Instant, Read)>>,
     flights: Flights<Key, Read>,
+    turns: Turns,
+    questions: Semaphore,
 }
 
 /// An object of a namespace.
@@ -77,7 +84,9 @@ pub(super) struct Pulled {
 impl Secrets {
     pub(super) fn new(client: Client) -> Self {
         let kept = Mutex::new(Lru::new(BOUNDS));
-        Self(Arc::new(Parts { client, kept, flights: Flights::new() }))
+        let questions = Semaphore::new(QUESTIONS);
+        let (flights, turns) = (Flights::new(), Turns::new());
+        Self(Arc::new(Parts { client, kept, flights, turns, questions }))
     }
 
     /// The credentials of a pod: those that it names, else those of its service account, as the API server would fill
@@ -98,7 +107,7 @@ impl Secrets {
         for (name, read) in names.iter().zip(join_all(read).await) {
             match read {
                 Read::Entries(entries) => all.push(entries.to_vec()),
-                Read::Names(_) | Read::Absent => pulled.unread.push(name.clone()),
+                Read::Names(_) | Read::Absent => pulled.unread.push(shown(name)),
             }
         }
         pulled.keychain = Keychain::of(all);
@@ -106,6 +115,10 @@ impl Secrets {
     }
 
     async fn get(&self, kind: Kind, namespace: &str, name: &str) -> Read {
+        // It becomes part of a path, and an object has but one name.
+        if !is_name(name) {
+            return Read::Absent;
+        }
         let key = Key { namespace: namespace.to_owned(), name: name.to_owned(), kind };
         if let Some(read) = self.0.recall(&key) {
             return read;
@@ -125,6 +138,10 @@ impl Parts {
 
     async fn ask(self: Arc<Self>, key: Key) -> Read {
         let Key { namespace, name, kind } = &key;
+        // Nobody waits for all that one namespace names.
+        let _turn = self.turns.of(namespace).await;
+        // It is never closed.
+        let _question = self.questions.acquire().await;
         let asked = match kind {
             Kind::Secret => {
                 let secrets = Api::<Secret>::namespaced(self.client.clone(), namespace);
@@ -168,6 +185,24 @@ impl Read {
     }
 }
 
+/// Whether an object can have this name.
+fn is_name(text: &str) -> bool {
+    let is_inner = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    let is_label = |label: &[u8]| {
+        label.iter().all(is_inner)
+            && label.first().is_some_and(|byte| *byte != b'-')
+            && label.last() != Some(&b'-')
+    };
+    text.len() <= MAX_NAME && text.as_bytes().split(|byte| *byte == b'.').all(is_label)
+}
+
+/// A name as people are told of it: it may be longer than any object's.
+fn shown(name: &str) -> String {
+    let mut name = name.to_owned();
+    name.truncate(name.floor_char_boundary(MAX_NAME));
+    name
+}
+
 /// The secrets that a pod names, each once.
 fn named(pod: &Value) -> Vec<String> {
     let secrets = pod.pointer("/spec/imagePullSecrets").and_then(Value::as_array);
@@ -191,8 +226,25 @@ fn entries(secret: &Secret) -> Option<Read> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_SECRETS, named};
+    use super::{MAX_SECRETS, is_name, named, shown};
     use serde_json::{Value, json};
+
+    #[test]
+    fn only_what_an_object_can_be_called_is_asked_for() {
+        let longest = "x".repeat(253);
+        for name in ["pull", "a.b-c.7", "0", longest.as_str()] {
+            assert!(is_name(name), "{name}");
+        }
+        let long = "x".repeat(254);
+        let wrong = [
+            "", ".", "..", "a..b", "../pull", "pull/", "./pull", "pull?a", "%70ull", "pull#",
+            "Pull", "-pull", "pull-", "a.-b", "pull\n", "püll", &long,
+        ];
+        for name in wrong {
+            assert!(!is_name(name), "{name}");
+        }
+        assert_eq!(shown(&"ü".repeat(1000)).len(), 252, "no message grows with it");
+    }
 
     #[test]
     fn a_pod_names_each_secret_once() {

@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     Tenants, Wish,
     event::Told,
+    limits::Room,
     metrics::{Became, Metrics},
     review::{Answer, Request, Review, Subject},
 };
@@ -61,9 +62,9 @@ enum NoAnswer {
 }
 
 impl Reviewer {
-    /// The answer to a review whose request began then.
-    pub(super) async fn review(&self, body: Bytes, begun: Instant) -> Response {
-        let reviewed = self.try_review(&body, begun + BUDGET).await;
+    /// The answer to a review whose request began then. What the answer takes counts as part of `room`.
+    pub(super) async fn review(&self, body: Bytes, begun: Instant, room: &mut Room) -> Response {
+        let reviewed = self.try_review(&body, begun + BUDGET, room).await;
         let (response, became) = match reviewed {
             Ok((answer, became)) => (Json(answer).into_response(), became),
             Err(error) => {
@@ -91,6 +92,7 @@ impl Reviewer {
         &self,
         body: &[u8],
         deadline: Instant,
+        room: &mut Room,
     ) -> Result<(Answer, Became), NoAnswer> {
         let request = Review::read(body).map_err(NoAnswer::Bad)?;
         let wish = timeout_at(deadline, self.tenants.wish(&request.namespace)).await;
@@ -99,7 +101,7 @@ impl Reviewer {
             return Ok((request.allow(&Patch::default(), None), Became::NoTenant));
         };
         let facts = self.facts(wish);
-        let outcome = self.outcome(&request, &facts, deadline).await;
+        let outcome = self.outcome(&request, &facts, deadline, room).await;
         Ok(match outcome {
             Some(outcome) => self.answer(&request, outcome),
             None => (request.allow(&Patch::default(), None), Became::Unchanged),
@@ -112,6 +114,7 @@ impl Reviewer {
         request: &Request,
         facts: &Facts,
         deadline: Instant,
+        room: &mut Room,
     ) -> Option<Outcome> {
         let Request { namespace, object: pod, old_object: before, .. } = request;
         match request.subject() {
@@ -119,12 +122,14 @@ impl Reviewer {
                 let wanted = wanted(pod, facts);
                 let looked = self.lookup.find(pod, namespace, &wanted, deadline).await;
                 self.tell_stale(request, &looked.stale);
+                room.for_patch().await;
                 Some(inject(pod, facts, &looked.images))
             }
             Subject::EphemeralContainers => {
                 let wanted = wanted_ephemeral(pod, before);
                 let looked = self.lookup.find(pod, namespace, &wanted, deadline).await;
                 self.tell_stale(request, &looked.stale);
+                room.for_patch().await;
                 Some(inject_ephemeral(pod, before, facts, &looked.images))
             }
             Subject::Other => None,

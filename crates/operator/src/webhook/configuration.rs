@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 
 use super::tenants::TENANT_LABEL;
-use crate::{api::v1beta1::InjectionMode, injection::INJECT};
+use crate::{api::v1beta1::InjectionMode, certificates::Path, injection::INJECT};
 
 /// Sorts first, so that meshes add their containers later; those that come anyway are left alone.
 pub const NAME: &str = "0-relay-injection";
@@ -40,7 +40,7 @@ pub enum Address {
         /// Its port.
         port: u16,
     },
-    /// An address that the API server can reach, for an operator outside of the cluster.
+    /// An address that the API server can reach, for an operator outside of the cluster. It stands for `/inject` there.
     Url(String),
 }
 
@@ -51,6 +51,8 @@ pub struct Wanted {
     pub namespace: String,
     /// Where the webhook is.
     pub address: Address,
+    /// Where reviews are sent there.
+    pub path: Path,
     /// PEM of the authorities that the API server is to trust.
     pub bundle: String,
     /// With what the configuration goes: left behind, it would deny pods for ever.
@@ -136,13 +138,14 @@ fn client_config(wanted: &Wanted) -> WebhookClientConfig {
             service: Some(ServiceReference {
                 name: name.clone(),
                 namespace: wanted.namespace.clone(),
-                path: Some(super::PATH.to_owned()),
+                path: Some(wanted.path.as_str().to_owned()),
                 port: Some(i32::from(*port)),
             }),
             url: None,
         },
         Address::Url(url) => {
-            WebhookClientConfig { ca_bundle, service: None, url: Some(url.clone()) }
+            let url = format!("{}{}", url.trim_end_matches('/'), wanted.path.end());
+            WebhookClientConfig { ca_bundle, service: None, url: Some(url) }
         }
     }
 }

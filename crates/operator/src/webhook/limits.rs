@@ -32,7 +32,7 @@ pub(super) const MAX_BODY: usize = 8 << 20;
 const MAX_BODIES_KIB: usize = 16 << 10;
 /// Reviews that are in memory at once, in KiB, as values. Those of ordinary pods need a hundred each.
 const MAX_VALUES_KIB: usize = 24 << 10;
-/// Bodies above that are reviewed one at a time: the patch of 2,048 containers takes 20 MiB while it is made.
+/// The patches of bodies above that are made one at a time: that of 2,048 containers takes 20 MiB meanwhile.
 const LARGE: usize = 32 << 10;
 /// Answers that wait to be read, in KiB. Those to ordinary pods need four each.
 const MAX_ANSWERS_KIB: usize = 16 << 10;
@@ -58,7 +58,18 @@ pub(super) struct Begun(pub(super) Instant);
 #[derive(Debug)]
 pub(super) struct Room {
     _values: Taken,
-    _turn: Option<Taken>,
+    patch: Patch,
+}
+
+/// Memory for the patch of a review.
+#[derive(Debug)]
+enum Patch {
+    /// It takes little.
+    Small,
+    /// It is not made yet, and waits for its turn.
+    Large(Arc<Stock>, Guest),
+    /// It has its turn, until this review is over.
+    Turn { _taken: Option<Taken> },
 }
 
 /// An answer that counts until all of it is sent.
@@ -80,8 +91,13 @@ impl Memory {
     /// Waits for room for what a body becomes when it is read; `None` if that is more than there ever is.
     pub(super) async fn for_values(&self, guest: &Guest, body: &[u8]) -> Option<Room> {
         let values = self.values.take(guest, kib(values_bytes(body))).await?;
-        let turn = if body.len() > LARGE { self.large.take(guest, 1).await } else { None };
-        Some(Room { _values: values, _turn: turn })
+        let is_large = body.len() > LARGE;
+        let patch = if is_large {
+            Patch::Large(Arc::clone(&self.large), guest.clone())
+        } else {
+            Patch::Small
+        };
+        Some(Room { _values: values, patch })
     }
 
     /// Counts an answer until whoever asked has read it.
@@ -94,6 +110,15 @@ impl Memory {
             return StatusCode::PAYLOAD_TOO_LARGE.into_response();
         };
         Response::from_parts(head, Body::new(Answer { text, _room: room }))
+    }
+}
+
+impl Room {
+    /// Waits until the patch may be made. Only that: nobody waits for the images of another.
+    pub(super) async fn for_patch(&mut self) {
+        if let Patch::Large(turns, guest) = &self.patch {
+            self.patch = Patch::Turn { _taken: turns.take(guest, 1).await };
+        }
     }
 }
 

@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// Keeps the configuration as it should be for as long as it is polled. Only the leader may.
 ///
-/// `wanted.bundle` is taken from what is held.
+/// `wanted.bundle` and `wanted.path` are taken from what is held.
 pub async fn register(
     client: Client,
     mut wanted: Wanted,
@@ -42,9 +42,11 @@ pub async fn register(
             },
             followed = held.changed() => if followed.is_err() { return },
         }
-        let bundle = held.borrow_and_update().as_ref().map(|held| held.bundle());
-        let (Some(bundle), Some(there)) = (bundle, &there) else { continue };
-        wanted.bundle = bundle;
+        let known = held.borrow_and_update().clone();
+        let (Some(known), Some(there)) = (known, &there) else { continue };
+        let Some(path) = known.paths.named() else { continue };
+        wanted.bundle = known.bundle();
+        wanted.path = path.clone();
         let Some(configuration) = plan(&wanted, there.as_ref()) else { continue };
         apply(&configurations, &configuration).await;
         tokio::time::sleep(PAUSE).await;

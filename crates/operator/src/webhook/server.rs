@@ -27,13 +27,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    PATH, Readiness,
+    Readiness,
     answer::Reviewer,
     configuration,
     limits::{BUFFER, Begun, MAX_BODY, MAX_CONNECTIONS, Memory, limit},
     stock::{Guest, Stock},
 };
-use crate::{certificates::Serving, image::BUDGET};
+use crate::{
+    certificates::{Held, ROOT, Serving},
+    image::BUDGET,
+};
 
 /// How long a review may take: less than the API server waits, so that it hears of it.
 pub(super) const REVIEW_TIMEOUT: Duration = Duration::from_secs(4);
@@ -64,7 +67,11 @@ pub(super) fn tls(serving: Arc<Serving>) -> Result<TlsAcceptor, rustls::Error> {
 }
 
 /// What answers.
-pub(super) fn router(reviewer: Reviewer, readiness: Readiness) -> Router {
+pub(super) fn router(
+    reviewer: Reviewer,
+    readiness: Readiness,
+    held: watch::Receiver<Option<Arc<Held>>>,
+) -> Router {
     let memory = Memory::new();
     let draining = readiness.draining.clone();
     let ready = async move || {
@@ -83,13 +90,26 @@ pub(super) fn router(reviewer: Reviewer, readiness: Readiness) -> Router {
         }
     };
     Router::new()
-        .route(PATH, post(review))
+        .route(ROOT, post(review))
+        .route(&format!("{ROOT}/{{end}}"), post(review))
         .with_state((reviewer, memory.clone()))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(memory, limit))
+        .layer(middleware::from_fn_with_state(held, hide))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .layer(middleware::from_fn_with_state(draining, say_if_last))
+}
+
+/// For whoever does not know where reviews are sent there is nothing: nothing that they send is read.
+async fn hide(
+    State(held): State<watch::Receiver<Option<Arc<Held>>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path();
+    let is_known = held.borrow().as_ref().is_some_and(|held| held.paths.accept(path));
+    if is_known { next.run(request).await } else { StatusCode::NOT_FOUND.into_response() }
 }
 
 /// Once the server is about to stop, an answer is the last on its connection. One that was only closed could be so while
@@ -112,10 +132,10 @@ async fn review(
     Extension(Begun(begun)): Extension<Begun>,
     body: Bytes,
 ) -> Response {
-    let Some(room) = memory.for_values(&guest, &body).await else {
+    let Some(mut room) = memory.for_values(&guest, &body).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
-    let answer = reviewer.review(body, begun).await;
+    let answer = reviewer.review(body, begun, &mut room).await;
     let answer = memory.count(&guest, answer).await;
     drop(room);
     answer

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     api::v1beta1::{InjectionMode, Tenant},
+    certificates::{Held, Moment, Names, Path, Periods, advance},
     injection::{Source, Tools},
 };
 
@@ -18,6 +19,7 @@ fn wanted() -> Wanted {
     Wanted {
         namespace: "relay-system".to_owned(),
         address: Address::Service { name: "relay-operator".to_owned(), port: 443 },
+        path: Path::default(),
         bundle: "PEM".to_owned(),
         owner: None,
     }
@@ -75,6 +77,30 @@ fn a_new_bundle_and_a_changed_policy_are_applied() {
     assert_eq!(plan(&wanted(), Some(&changed)), Some(planned()));
     changed.webhooks.as_mut().expect("two webhooks").pop();
     assert!(plan(&wanted(), Some(&changed)).is_some());
+}
+
+#[test]
+fn reviews_are_sent_to_the_path_that_nobody_guesses() {
+    let mut held = Held::default();
+    let (names, periods) = (Names::in_namespace("relay-system"), Periods::default());
+    advance(&mut held, &names, &periods, Moment::now()).expect("certificates can be made");
+    let path = held.paths.named().expect("there is one").clone();
+    let ours = Wanted { path: path.clone(), ..wanted() };
+    let applied = plan(&ours, Some(&planned())).expect("the path is another");
+    assert_eq!(plan(&ours, Some(&applied)), None);
+    for webhook in applied.webhooks.expect("two webhooks") {
+        let service = webhook.client_config.service.expect("it is called by its Service");
+        assert_eq!(service.path.as_deref(), Some(path.as_str()));
+    }
+    let address = Address::Url("https://10.0.0.1:9443/relay/inject/".to_owned());
+    for webhook in plan(&Wanted { address, ..ours }, None)
+        .expect("nothing is there")
+        .webhooks
+        .expect("two webhooks")
+    {
+        let expected = format!("https://10.0.0.1:9443/relay{}", path.as_str());
+        assert_eq!(webhook.client_config.url, Some(expected));
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What images run is asked under the pull secrets that a real API server holds.
 
+use std::path::Path;
+
 use k8s_openapi::api::core::v1::{Node, Secret, ServiceAccount};
 use kube::{
     Api,
@@ -32,6 +34,17 @@ async fn push(registry: &Registry) {
     drop(registry.push_image("acme/app", Some("1"), &config).await);
 }
 
+/// What is said of a registry that this authority vouches for.
+fn guarded(registry: &Registry, authority: &Authority, folder: &Path) -> String {
+    let pem = folder.join("authority.pem");
+    std::fs::write(&pem, authority.pem()).expect("it can be written");
+    format!(
+        "registries: [{{host: {REGISTRY}, endpoints: [{{url: 'https://{}', local: true, credentials: Registry, authorities: '{}'}}]}}]",
+        registry.host(),
+        pem.display()
+    )
+}
+
 /// Makes a pull secret in a namespace, and two service accounts: one names it, one does not.
 async fn make_rights(lab: &Lab, namespace: &str) {
     let (username, password) = USER;
@@ -58,14 +71,8 @@ async fn an_image_is_looked_up_with_the_pull_secrets_of_the_pod_or_of_its_servic
     let folder = tempfile::tempdir().expect("a folder");
     let authority = Authority::new("registries");
     let registry = Registry::guarded(&authority, folder.path());
-    let pem = folder.path().join("authority.pem");
-    std::fs::write(&pem, authority.pem()).expect("it can be written");
+    let images = guarded(&registry, &authority, folder.path());
     push(&registry).await;
-    let images = format!(
-        "registries: [{{host: {REGISTRY}, endpoints: [{{url: 'https://{}', local: true, credentials: Registry, authorities: '{}'}}]}}]",
-        registry.host(),
-        pem.display()
-    );
     let Some(lab) = Lab::start_asking(&images).await else { return };
     make_rights(&lab, &lab.required).await;
     let by_pod = json!({"imagePullSecrets": [{"name": "missing"}, {"name": "pull"}]});
@@ -91,6 +98,28 @@ async fn an_image_is_looked_up_with_the_pull_secrets_of_the_pod_or_of_its_servic
         lab.wait_for(clause, async |lab| {
             let created = lab.cluster.create(&lab.required, &pod, Creation::DryRun).await;
             created.expect_err("no right").to_string().contains(clause)
+        })
+        .await;
+    }
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn a_secret_is_found_by_its_name_alone_and_by_no_path_to_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new("registries");
+    let registry = Registry::guarded(&authority, folder.path());
+    let images = guarded(&registry, &authority, folder.path());
+    push(&registry).await;
+    let Some(lab) = Lab::start_asking(&images).await else { return };
+    make_rights(&lab, &lab.required).await;
+    let other = format!("../../{}/secrets/pull", lab.required);
+    for name in [other.as_str(), "../secrets/pull", "./pull", "pull/", "pull?a", "%70ull"] {
+        let pod = without_command("p", &json!({"imagePullSecrets": [{"name": name}]}));
+        let clause = format!("no credentials are in Secret {name}");
+        lab.wait_for(&clause, async |lab| {
+            let created = lab.cluster.create(&lab.required, &pod, Creation::DryRun).await;
+            created.expect_err("no Secret is called so").to_string().contains(&clause)
         })
         .await;
     }

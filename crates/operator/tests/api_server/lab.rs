@@ -24,7 +24,7 @@ use kube::{
 use prometheus_client::registry::Registry;
 use relay_operator::{
     api::v1beta1::Tenant,
-    certificates::{Followed, Moment, Names, Periods, follow, renew},
+    certificates::{Followed, Moment, Names, Path, Periods, follow, renew},
     image::{self, File, Finder, Registries},
     injection::ContextLabels,
     webhook::{
@@ -279,6 +279,7 @@ impl Lab {
         let wanted = Wanted {
             namespace: self.namespace.clone(),
             address: Address::Url(format!("https://{}/inject", self.address)),
+            path: Path::default(),
             bundle: String::new(),
             owner: None,
         };

@@ -7,6 +7,7 @@ mod lab;
 mod registries;
 
 use std::{
+    collections::HashSet,
     fs,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
@@ -359,6 +360,7 @@ async fn certificates_change_under_a_stream_of_pods_without_one_failure() {
             created.fetch_add(1, Ordering::Relaxed);
         }
     };
+    let mut paths = HashSet::new();
     let story = async {
         for (minutes, authorities) in [(-54, 2), (0, 2), (49 * 60 + 12, 2)] {
             let client = &lab.cluster.client;
@@ -366,13 +368,18 @@ async fn certificates_change_under_a_stream_of_pods_without_one_failure() {
             let held = renewed.expect("certificates are renewed");
             assert_eq!(held.authorities.len(), authorities, "{held:?}");
             let bundle = held.bundle();
+            let path = held.paths.named().expect("there is one").end().to_owned();
+            paths.insert(path.clone());
             lab.wait_for("the API server has the new bundle", async |lab| {
                 let there = lab.configuration().await.webhooks.unwrap_or_default();
                 let followed = lab.followed.held().borrow().as_deref() == Some(&held);
                 followed
                     && there.iter().all(|webhook| {
-                        let there = webhook.client_config.ca_bundle.as_ref();
-                        there.is_some_and(|there| there.0 == bundle.as_bytes())
+                        let there = &webhook.client_config;
+                        let url = there.url.as_deref().unwrap_or_default();
+                        let there = there.ca_bundle.as_ref();
+                        url.ends_with(&path)
+                            && there.is_some_and(|there| there.0 == bundle.as_bytes())
                     })
             })
             .await;
@@ -385,5 +392,6 @@ async fn certificates_change_under_a_stream_of_pods_without_one_failure() {
         stopped.store(true, Ordering::Relaxed);
     };
     tokio::join!(stream, story);
+    assert_eq!(paths.len(), 2, "reviews were sent elsewhere at last");
     lab.end().await;
 }

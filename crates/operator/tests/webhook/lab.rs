@@ -23,7 +23,7 @@ use relay_operator::{
     certificates::{Followed, Held, Moment, Names, Periods, advance},
     image::{self, File, Finder, Registries},
     injection::ContextLabels,
-    webhook::{Metrics, PATH, Readiness, Settings, Webhook},
+    webhook::{Metrics, Readiness, Settings, Webhook},
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::timeout};
@@ -54,20 +54,52 @@ pub(crate) struct FakeApi {
     namespaces: Mutex<Vec<(String, String)>>,
     events: Mutex<Vec<Value>>,
     event_came: Notify,
-    /// Questions for the namespace of which it never says anything: how many wait, and did at most.
-    waiting: Arc<AtomicUsize>,
-    pub(crate) waiting_at_most: AtomicUsize,
+    /// Questions for the namespace of which it never says anything, and for Secrets.
+    pub(crate) unanswered: Unanswered,
     /// Requests for anything but lists of tenants and nodes, and events.
     pub(crate) asked: AtomicUsize,
 }
 
-/// A question that waits.
-struct Waits(Arc<AtomicUsize>);
+/// Questions that wait, and how many did at most.
+#[derive(Default)]
+pub(crate) struct Unanswered {
+    waiting: AtomicUsize,
+    at_most: AtomicUsize,
+}
 
-impl Drop for Waits {
+/// A question that waits.
+struct Waits<'all>(&'all AtomicUsize);
+
+impl Unanswered {
+    /// Never answers one more.
+    async fn wait(&self) {
+        let waiting = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        self.at_most.fetch_max(waiting, Ordering::SeqCst);
+        let _waits = Waits(&self.waiting);
+        std::future::pending::<()>().await;
+    }
+
+    pub(crate) fn at_most(&self) -> usize {
+        self.at_most.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Waits<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+/// A registry that never says anything, and what images are called that it has.
+pub(crate) async fn silent_registry() -> (Arc<Unanswered>, String) {
+    let unanswered = Arc::<Unanswered>::default();
+    let asked = Arc::clone(&unanswered);
+    let router = Router::new().fallback(async move || asked.wait().await);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let endpoint = format!("{{url: 'http://{address}', local: true}}");
+    (unanswered, format!("registries: [{{host: silent.test, endpoints: [{endpoint}]}}]"))
 }
 
 impl FakeApi {
@@ -109,6 +141,7 @@ impl FakeApi {
             .route("/apis/relay.sh/v1beta1/tenants", get(tenants))
             .route("/apis/relay.sh/v1beta1/tenants/{name}", get(one_tenant))
             .route("/api/v1/namespaces/{name}", get(namespace))
+            .route("/api/v1/namespaces/{namespace}/secrets/{name}", get(secret))
             .fallback(other)
             .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events", post(event))
             .with_state(self);
@@ -155,10 +188,7 @@ async fn namespace(State(api): Api, Path(name): Path<String>) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     if name == "silent" {
-        let waiting = api.waiting.fetch_add(1, Ordering::SeqCst) + 1;
-        api.waiting_at_most.fetch_max(waiting, Ordering::SeqCst);
-        let _waits = Waits(Arc::clone(&api.waiting));
-        std::future::pending::<()>().await;
+        api.unanswered.wait().await;
     }
     let namespaces = api.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
     let Some((name, tenant)) = namespaces.iter().find(|(known, _)| *known == name) else {
@@ -167,6 +197,10 @@ async fn namespace(State(api): Api, Path(name): Path<String>) -> Response {
     let metadata = json!({ "name": name, "labels": { "relay.sh/tenant": tenant } });
     Json(json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata }))
         .into_response()
+}
+
+async fn secret(State(api): Api) {
+    api.unanswered.wait().await;
 }
 
 async fn event(State(api): Api, Json(event): Json<Value>) -> Response {
@@ -203,13 +237,27 @@ pub(crate) fn tenant_without_tools(name: &str, mode: &str) -> Value {
 impl Lab {
     /// Starts a webhook that is ready, unless there are no tenants to know.
     pub(crate) async fn start(tenants: Vec<Value>) -> Self {
-        let lab = Self::start_without_certificate(tenants).await;
-        lab.followed.take(lab.held.clone());
-        lab.wait_until("the webhook is ready", || lab.readiness.is_ready()).await;
-        lab
+        Self::start_without_certificate(tenants).await.with_certificate().await
     }
 
+    /// The same with what is said of registries.
+    pub(crate) async fn start_asking(tenants: Vec<Value>, images: &str) -> Self {
+        Self::begin(tenants, images).await.with_certificate().await
+    }
+
+    /// Knows one image, and asks nobody.
     pub(crate) async fn start_without_certificate(tenants: Vec<Value>) -> Self {
+        let known = "lookup: Never\nimages: [{name: known.test/app, entrypoint: [/app, $HOME]}]";
+        Self::begin(tenants, known).await
+    }
+
+    async fn with_certificate(self) -> Self {
+        self.followed.take(self.held.clone());
+        self.wait_until("the webhook is ready", || self.readiness.is_ready()).await;
+        self
+    }
+
+    async fn begin(tenants: Vec<Value>, images: &str) -> Self {
         // Two libraries of the test choose a provider by what is installed.
         drop(rustls::crypto::ring::default_provider().install_default());
         let api = Arc::new(FakeApi::default());
@@ -229,7 +277,8 @@ impl Lab {
         };
         let followed = Followed::new();
         let counters = Metrics::new(&mut registry);
-        let finder = finder(&mut registry);
+        let images = File::read(images).and_then(Registries::new).expect("it makes sense");
+        let finder = Finder::new(images, "relay-system", image::Metrics::new(&mut registry));
         let webhook = Webhook::new(client, settings, &followed, finder, counters);
         let readiness = webhook.readiness();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
@@ -265,9 +314,14 @@ impl Lab {
         format!("https://{}{path}", self.address)
     }
 
+    /// Where the API server sends reviews.
+    pub(crate) fn reviews(&self) -> String {
+        self.url(self.held.paths.named().expect("it was issued").as_str())
+    }
+
     /// What the webhook answers to a review.
     pub(crate) async fn review(&self, review: &Value) -> Value {
-        let sent = self.client().post(self.url(PATH)).body(review.to_string()).send().await;
+        let sent = self.client().post(self.reviews()).body(review.to_string()).send().await;
         let response = sent.expect("the webhook answers");
         assert_eq!(response.status(), 200);
         let text = response.text().await.expect("it answers text");
@@ -290,13 +344,6 @@ impl Lab {
         };
         assert!(timeout(PATIENCE, waiting).await.is_ok(), "not within {PATIENCE:?}: {what}");
     }
-}
-
-/// Knows one image, and asks nobody.
-fn finder(registry: &mut Registry) -> Finder {
-    let known = "lookup: Never\nimages: [{name: known.test/app, entrypoint: [/app, $HOME]}]";
-    let known = File::read(known).and_then(Registries::new).expect("it makes sense");
-    Finder::new(known, "relay-system", image::Metrics::new(registry))
 }
 
 /// Certificates for loopback.

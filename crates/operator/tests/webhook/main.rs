@@ -1,12 +1,13 @@
 //! The webhook over TLS, as the API server meets it.
 
 mod lab;
+mod strangers;
 
 use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::{future::join_all, stream};
 use lab::{Lab, creation, issued, patch, pod, tenant, tenant_without_tools};
-use relay_operator::{certificates::Use, webhook::PATH};
+use relay_operator::certificates::Use;
 use relay_tests::measure::now;
 use serde_json::{Value, json};
 
@@ -139,7 +140,7 @@ async fn a_body_that_is_no_review_is_refused_and_the_next_is_answered() {
     let old = json!({ "apiVersion": "admission.k8s.io/v1beta1", "request": creation("acme", &json!({}))["request"] });
     let deep = "[".repeat(100_000);
     for body in ["{}", "null", "\u{0}", deep.as_str(), old.to_string().as_str()] {
-        let sent = lab.client().post(lab.url(PATH)).body(body.to_owned()).send().await;
+        let sent = lab.client().post(lab.reviews()).body(body.to_owned()).send().await;
         assert_eq!(sent.expect("an answer").status(), 400, "{body:.40}");
     }
     for pod in
@@ -156,12 +157,12 @@ async fn a_body_that_is_no_review_is_refused_and_the_next_is_answered() {
 async fn a_body_that_is_too_large_or_of_unknown_length_is_refused() {
     let lab = Lab::start(vec![tenant("acme", "required")]).await;
     let large = "x".repeat((8 << 20) + 1);
-    let sent = lab.client().post(lab.url(PATH)).body(large).send().await;
+    let sent = lab.client().post(lab.reviews()).body(large).send().await;
     // The server may hang up before all of it is sent.
     assert!(sent.is_err() || sent.is_ok_and(|sent| sent.status() == 413));
     let chunks = futures_util::stream::iter([Ok::<_, std::io::Error>("{}")]);
     let chunked = reqwest::Body::wrap_stream(chunks);
-    let sent = lab.client().post(lab.url(PATH)).body(chunked).send().await;
+    let sent = lab.client().post(lab.reviews()).body(chunked).send().await;
     assert_eq!(sent.expect("an answer").status(), 411);
 }
 
@@ -169,7 +170,7 @@ async fn a_body_that_is_too_large_or_of_unknown_length_is_refused() {
 async fn without_the_api_server_an_unknown_namespace_gets_no_answer() {
     let lab = Lab::start(vec![tenant("acme", "required")]).await;
     let review = creation("broken", &pod(&json!(["true"]))).to_string();
-    let sent = lab.client().post(lab.url(PATH)).body(review).send().await;
+    let sent = lab.client().post(lab.reviews()).body(review).send().await;
     assert_eq!(sent.expect("an answer").status(), 500);
     assert_eq!(lab.metric("relay_operator_reviews_total{result=\"failed\"}"), 1);
 }
@@ -237,7 +238,7 @@ async fn pods_that_are_created_at_the_same_time_are_all_answered() {
     let client = lab.client();
     let review = creation("acme", &pod(&json!(["true"]))).to_string();
     // Each on a connection of its own, as the API server does it.
-    let answers = (0..50).map(|_| client.post(lab.url(PATH)).body(review.clone()).send());
+    let answers = (0..50).map(|_| client.post(lab.reviews()).body(review.clone()).send());
     for answer in join_all(answers).await {
         assert_eq!(answer.expect("an answer").status(), 200);
     }
@@ -247,7 +248,7 @@ async fn pods_that_are_created_at_the_same_time_are_all_answered() {
 async fn who_announces_much_from_many_addresses_and_sends_nothing_holds_up_nobody_else() {
     let lab = Lab::start(vec![tenant("acme", "required")]).await;
     let clients: Vec<_> = (2..12).map(|last| lab.client_from([127, 0, 0, last])).collect();
-    let url = lab.url(PATH);
+    let url = lab.reviews();
     let liars = clients.iter().flat_map(|client| vec![client.clone(); 4]);
     let liars = liars.map(|client| {
         let url = url.clone();
@@ -323,7 +324,7 @@ async fn pods_that_would_fill_the_memory_are_refused() {
     pod["spec"]["containers"] = json!(vec![json!({ "a": 0 }); 100_000]);
     let bomb = creation("acme", &pod).to_string();
     assert!(bomb.len() < 1 << 20);
-    let sent = lab.client().post(lab.url(PATH)).body(bomb).send().await;
+    let sent = lab.client().post(lab.reviews()).body(bomb).send().await;
     assert_eq!(sent.expect("an answer").status(), 413);
 }
 
@@ -332,15 +333,15 @@ async fn reviews_of_unknown_namespaces_do_not_flood_the_api_server() {
     let lab = Lab::start(vec![tenant("acme", "required")]).await;
     let client = lab.client_from([127, 0, 0, 2]);
     let review = creation("silent", &pod(&json!(["true"]))).to_string();
-    let unknown = (0..40).map(|_| client.post(lab.url(PATH)).body(review.clone()).send());
+    let unknown = (0..40).map(|_| client.post(lab.reviews()).body(review.clone()).send());
     let unknown = tokio::spawn(join_all(unknown));
-    let waiting_at_most = || lab.api.waiting_at_most.load(Ordering::SeqCst);
-    lab.wait_until("it asks", || waiting_at_most() > 0).await;
+    lab.wait_until("it asks", || lab.api.unanswered.at_most() > 0).await;
     let answer = lab.review(&creation("acme", &pod(&json!(["true"])))).await;
     assert!(patch(&answer).is_some(), "who is known does not wait");
     for answer in unknown.await.expect("they end") {
         assert_eq!(answer.expect("an answer").status(), 500);
     }
     // One that gave up may still wait there for a moment.
-    assert!(waiting_at_most() < 20, "{} at once", waiting_at_most());
+    let at_most = lab.api.unanswered.at_most();
+    assert!(at_most < 20, "{at_most} at once");
 }
