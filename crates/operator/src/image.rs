@@ -110,37 +110,30 @@ impl Lookup {
         let platforms = self.cluster.platforms(json);
         let pod = Pod { json, namespace, deadline, platforms, pulled: OnceCell::new() };
         let one = async |(at, image): (usize, &&str)| {
-            let answered = if at < MAX_IMAGES {
-                self.one(&pod, image).await
-            } else {
-                Err(format!("the pod has more than {MAX_IMAGES} images; use fewer"))
+            let answered = match at {
+                0..MAX_IMAGES => self.one(&pod, image).await,
+                _ => Err(Why::TooMany { most: MAX_IMAGES }),
             };
-            ((*image).to_owned(), answered)
+            ((*image).to_owned(), answered.unwrap_or_else(|why| self.finder.refuse(&why)))
         };
         let answers = stream::iter(images.iter().enumerate()).map(one).buffer_unordered(AT_ONCE);
         for (image, answered) in answers.collect::<Vec<_>>().await {
-            let is_stale = answered.as_ref().is_ok_and(|answered| answered.is_stale);
-            looked.stale.extend(is_stale.then(|| image.clone()));
-            let result = answered.and_then(|answered| answered.result);
-            looked.images.insert(image, result);
+            looked.stale.extend(answered.is_stale.then(|| image.clone()));
+            looked.images.insert(image, answered.result);
         }
         looked
     }
 
-    async fn one(&self, pod: &Pod<'_>, image: &str) -> Result<Answered, String> {
+    async fn one(&self, pod: &Pod<'_>, image: &str) -> Result<Answered, Why> {
         if let Some(found) = self.finder.fixed(image) {
             return Ok(Answered { result: Ok(found), is_stale: false });
         }
         if is_never_pulled(pod.json, image) {
-            self.finder.refuse(&Why::NeverPulled);
-            return Err(Why::NeverPulled.to_string());
+            return Err(Why::NeverPulled);
         }
         let pulled = if self.finder.asks() {
             let read = pod.pulled.get_or_init(|| self.secrets.of(pod.json, pod.namespace));
-            timeout_at(pod.deadline, read).await.map_err(|_| {
-                self.finder.refuse(&Why::NoSecrets);
-                Why::NoSecrets.to_string()
-            })?
+            timeout_at(pod.deadline, read).await.map_err(|_| Why::NoSecrets)?
         } else {
             &Pulled::default()
         };

@@ -206,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_is_slow_to_be_found_keeps_its_turn_when_nobody_waits_any_more() {
         static PLACES: Semaphore = Semaphore::const_new(1);
-        let turns = Turns::new();
+        let turns = Turns::new(9, 9);
         let (answer, answered) = sync_channel::<()>(1);
         let mut left = std::iter::from_fn(|| turns.of("greedy").now_or_never());
         let turn = left.next().expect("nobody else is there");

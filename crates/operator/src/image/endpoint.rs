@@ -13,10 +13,12 @@ use reqwest::{
     Client, Method, Response, StatusCode, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
 };
-use tokio::sync::Semaphore;
+use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::{
     address::{Forbidden, check_url},
+    turns::{Turn, Turns},
     why::Why,
 };
 
@@ -24,8 +26,11 @@ use super::{
 const MAX_REDIRECTS: usize = 3;
 /// What is read of any answer at once, in bytes. Manifests and configurations are rarely larger.
 const SMALL: usize = 128 << 10;
-/// Answers beyond that which are read at the same time, so that they take 24 MiB at most.
+/// Answers beyond that which are read at the same time, so that they take 24 MiB at most, and of one namespace.
 const LARGE_ONES: usize = 3;
+const LARGE_ONES_EACH: usize = 1;
+/// How long an answer waits for its turn to be read on.
+const LARGE_WAIT: Duration = Duration::from_secs(1);
 
 /// What all requests share.
 #[derive(Debug)]
@@ -34,7 +39,7 @@ pub(super) struct Net {
     pub(super) strangers: Client,
     /// The operator's own namespace.
     pub(super) own: String,
-    large: Semaphore,
+    large: Turns,
 }
 
 /// Where a registry is asked.
@@ -53,9 +58,10 @@ pub(super) struct Endpoint {
 }
 
 /// Whose credentials are used at an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) enum Whose {
     /// Those for the endpoint's own host.
+    #[default]
     Endpoint,
     /// Those for the registry that images name.
     Registry,
@@ -63,13 +69,15 @@ pub(super) enum Whose {
 
 /// One request.
 #[derive(Clone, Debug)]
-pub(super) struct Ask {
+pub(super) struct Ask<'who> {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) accept: &'static str,
     pub(super) authorization: Option<HeaderValue>,
     /// Longest answer, in bytes.
     pub(super) limit: usize,
+    /// Who waits for it.
+    pub(super) namespace: &'who str,
 }
 
 /// Its answer.
@@ -92,11 +100,11 @@ pub(super) enum By {
 
 impl Net {
     pub(super) fn new(strangers: Client, own: String) -> Self {
-        Self { strangers, own, large: Semaphore::new(LARGE_ONES) }
+        Self { strangers, own, large: Turns::new(LARGE_ONES, LARGE_ONES_EACH) }
     }
 
     /// Asks, goes where the answer sends it, and reads the answer of the last.
-    pub(super) async fn ask(&self, endpoint: &Endpoint, ask: Ask) -> Result<Answer, Why> {
+    pub(super) async fn ask(&self, endpoint: &Endpoint, ask: Ask<'_>) -> Result<Answer, Why> {
         let registry = endpoint.host();
         let mut url = ask.url.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -135,7 +143,7 @@ impl Net {
         &self,
         mut response: Response,
         by: By,
-        ask: &Ask,
+        ask: &Ask<'_>,
         registry: &str,
     ) -> Result<Answer, Why> {
         let too_long = || Why::Wrong {
@@ -155,13 +163,19 @@ impl Net {
                 return Err(too_long());
             }
             if body.len() + chunk.len() > SMALL && turn.is_none() {
-                turn = self.large.acquire().await.ok();
+                turn = Some(self.turn(ask.namespace).await?);
             }
             body.extend_from_slice(&chunk);
         }
         drop(turn);
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         Ok(Answer { status, headers, body: body.into(), by })
+    }
+
+    /// Waits for a turn to read a large answer. No registry is to blame if there is none.
+    async fn turn(&self, namespace: &str) -> Result<[Turn; 2], Why> {
+        let both = async { [self.large.of(namespace).await, self.large.any().await] };
+        timeout(LARGE_WAIT, both).await.map_err(|_| Why::Crowded)
     }
 }
 
@@ -233,7 +247,7 @@ impl Answer {
     pub(super) fn failure(&self, registry: &str) -> Why {
         let registry = registry.to_owned();
         match self.status.as_u16() {
-            401 | 403 => Why::Refused { registry, credentials: 0, unread: Vec::new() },
+            401 | 403 => Why::Refused { registry, credentials: 0 },
             404 => Why::Missing { registry },
             429 => {
                 let seconds = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());

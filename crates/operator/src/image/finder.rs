@@ -38,6 +38,10 @@ use super::{
 
 /// Content that is remembered.
 const CONTENTS: Bounds = Bounds { count: 4096, weight: 8 << 20 };
+/// Questions of all namespaces. Each may hold an answer of 128 KiB, and a few more than that.
+const LOOKUPS: usize = 64;
+/// Answers that one namespace waits for.
+const LOOKUPS_EACH: usize = 12;
 /// Left of the time for an answer when a registry is given up on: it must be written down that it was slow.
 const REST: Duration = Duration::from_millis(200);
 
@@ -97,6 +101,8 @@ struct Outcome {
 struct Job {
     key: Key,
     platforms: Platforms,
+    /// Of whoever asks first.
+    namespace: String,
     ways: Vec<Way>,
     begun: Instant,
     deadline: Instant,
@@ -128,7 +134,7 @@ impl Finder {
             memory: Mutex::new(Memory::new()),
             contents: Mutex::new(Lru::new(CONTENTS)),
             flights: Flights::new(),
-            turns: Turns::new(),
+            turns: Turns::new(LOOKUPS, LOOKUPS_EACH),
             metrics,
         }))
     }
@@ -147,9 +153,10 @@ impl Finder {
         self.0.registries.mode == Mode::Ask
     }
 
-    /// Writes down that an image was not looked up.
-    pub(super) fn refuse(&self, why: &Why) {
-        self.0.metrics.lookup(Became::of(why), Duration::ZERO);
+    /// The answer for an image that is not looked up.
+    pub(super) fn refuse(&self, why: &Why) -> Answered {
+        self.0.metrics.lookup(Became::Failed(why.label()), Duration::ZERO);
+        Answered { result: Err(why.to_string()), is_stale: false }
     }
 
     /// What an image runs.
@@ -158,14 +165,14 @@ impl Finder {
         let Outcome { became, result } = self.0.find(query).await;
         self.0.metrics.lookup(became, begun.elapsed());
         let is_stale = became == Became::Stale;
-        let result = result.map_err(|why| why.with_unread(query.unread).to_string());
+        let result = result.map_err(|why| why.told(query.unread));
         Answered { result, is_stale }
     }
 }
 
 impl Outcome {
     fn failed(why: Why) -> Self {
-        Self { became: Became::of(&why), result: Err(why) }
+        Self { became: Became::Failed(why.label()), result: Err(why) }
     }
 
     /// Of what was looked for among what is remembered, under these circumstances.
@@ -212,7 +219,8 @@ impl Parts {
                 let (key, platforms) = flight.clone();
                 let deadline = deadline.checked_sub(REST).unwrap_or(deadline);
                 let ways = ways.take().unwrap_or_default();
-                let job = Job { key, platforms, ways, begun: Instant::now(), deadline };
+                let (namespace, begun) = (namespace.to_owned(), Instant::now());
+                let job = Job { key, platforms, namespace, ways, begun, deadline };
                 holding(Arc::clone(&turn), Arc::clone(self).ask(job)).boxed()
             };
             let asked = timeout_at(deadline, self.flights.join(&flight, ask)).await;
@@ -336,7 +344,8 @@ impl Parts {
             for credential in credentials.iter().map(Some).chain([None]) {
                 tried += usize::from(credential.is_some());
                 let repository = &job.key.name.repository;
-                let mut session = Session::new(&self.net, endpoint, repository, credential);
+                let mut session =
+                    Session::new(&self.net, endpoint, &job.namespace, repository, credential);
                 let why = match session.digest(&job.key.name.at).await {
                     Ok(digest) => return Ok((digest, session)),
                     Err(why) => why,
@@ -350,9 +359,7 @@ impl Parts {
         }
         let worst = worst.unwrap_or(Why::BadName);
         Err(match worst {
-            Why::Refused { registry, unread, .. } => {
-                Why::Refused { registry, credentials: tried, unread }
-            }
+            Why::Refused { registry, .. } => Why::Refused { registry, credentials: tried },
             other => other,
         })
     }

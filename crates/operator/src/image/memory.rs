@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_registry_that_says_no_is_believed_at_once() {
-        let refused = Why::Refused { registry: registry(), credentials: 1, unread: Vec::new() };
+        let refused = Why::Refused { registry: registry(), credentials: 1 };
         for no in [refused, Why::Missing { registry: registry() }] {
             let (mut memory, key, now) = (Memory::new(), key(), Instant::now());
             memory.learn(&key, digest(), now);

@@ -8,8 +8,6 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::why::Why;
-
 /// Seconds; nothing takes more than 3.
 const BUCKETS: [f64; 8] = [0.000_1, 0.001, 0.01, 0.1, 0.3, 1.0, 2.0, 3.0];
 
@@ -36,19 +34,8 @@ pub(super) enum Became {
     Asked,
     /// It was known from before, and the registry does not answer now.
     Stale,
-    BadName,
-    NotAsked,
-    NoSecrets,
-    Refused,
-    Missing,
-    Busy,
-    Failing,
-    Unreachable,
-    Slow,
-    Forbidden,
-    Wrong,
-    NoPlatform,
-    Crowded,
+    /// It cannot be known, for the reason of this label.
+    Failed(&'static str),
 }
 
 impl Metrics {
@@ -74,27 +61,6 @@ impl Metrics {
     }
 }
 
-impl Became {
-    /// Of a lookup in vain.
-    pub(super) fn of(why: &Why) -> Self {
-        match why {
-            Why::BadName => Self::BadName,
-            Why::NeverPulled | Why::NotAsked => Self::NotAsked,
-            Why::NoSecrets => Self::NoSecrets,
-            Why::Refused { .. } => Self::Refused,
-            Why::Missing { .. } => Self::Missing,
-            Why::Busy { .. } => Self::Busy,
-            Why::Failing { .. } => Self::Failing,
-            Why::Unreachable { .. } => Self::Unreachable,
-            Why::Slow { .. } => Self::Slow,
-            Why::Forbidden { .. } => Self::Forbidden,
-            Why::Wrong { .. } => Self::Wrong,
-            Why::NoPlatform { .. } => Self::NoPlatform,
-            Why::Crowded => Self::Crowded,
-        }
-    }
-}
-
 impl EncodeLabelValue for Became {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
         let text = match self {
@@ -102,19 +68,7 @@ impl EncodeLabelValue for Became {
             Self::Remembered => "remembered",
             Self::Asked => "asked",
             Self::Stale => "stale",
-            Self::BadName => "bad-name",
-            Self::NotAsked => "not-asked",
-            Self::NoSecrets => "no-secrets",
-            Self::Refused => "refused",
-            Self::Missing => "missing",
-            Self::Busy => "busy",
-            Self::Failing => "failing",
-            Self::Unreachable => "unreachable",
-            Self::Slow => "slow",
-            Self::Forbidden => "forbidden",
-            Self::Wrong => "wrong",
-            Self::NoPlatform => "no-platform",
-            Self::Crowded => "crowded",
+            Self::Failed(label) => label,
         };
         EncodeLabelValue::encode(&text, encoder)
     }

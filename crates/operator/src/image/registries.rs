@@ -86,16 +86,9 @@ struct FileEndpoint {
     #[serde(default)]
     local: bool,
     #[serde(default)]
-    credentials: FileCredentials,
+    credentials: Whose,
     #[serde(default)]
     token_servers: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-enum FileCredentials {
-    #[default]
-    Endpoint,
-    Registry,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -271,10 +264,6 @@ impl FileEndpoint {
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         let mut base = url.clone();
         base.set_path("/");
-        let credentials = match credentials {
-            FileCredentials::Endpoint => Whose::Endpoint,
-            FileCredentials::Registry => Whose::Registry,
-        };
         let client = Some(client(reach, trusted, place)?);
         Ok(Endpoint { base, prefix, credentials, token_servers, client })
     }

@@ -13,7 +13,7 @@ use futures_util::{FutureExt, future::join_all};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{Api, Client};
 use serde_json::Value;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     flight::Flights,
@@ -30,8 +30,9 @@ const ABSENT: Duration = Duration::from_secs(5);
 const BOUNDS: Bounds = Bounds { count: 1024, weight: 8 << 20 };
 /// Secrets of one pod that are read.
 const MAX_SECRETS: usize = 16;
-/// Objects that are asked for at once: the API server answers the operator's own questions, too.
+/// Objects that are asked for at once, and of one namespace: the API server answers the operator's own questions, too.
 const QUESTIONS: usize = 16;
+const QUESTIONS_EACH: usize = 12;
 /// Longest name of an object.
 const MAX_NAME: usize = 253;
 
@@ -47,7 +48,6 @@ struct Parts {
     kept: Mutex<Lru<Key, (Instant, Read)>>,
     flights: Flights<Key, Read>,
     turns: Turns,
-    questions: Semaphore,
 }
 
 /// An object of a namespace.
@@ -84,9 +84,8 @@ pub(super) struct Pulled {
 impl Secrets {
     pub(super) fn new(client: Client) -> Self {
         let kept = Mutex::new(Lru::new(BOUNDS));
-        let questions = Semaphore::new(QUESTIONS);
-        let (flights, turns) = (Flights::new(), Turns::new());
-        Self(Arc::new(Parts { client, kept, flights, turns, questions }))
+        let (flights, turns) = (Flights::new(), Turns::new(QUESTIONS, QUESTIONS_EACH));
+        Self(Arc::new(Parts { client, kept, flights, turns }))
     }
 
     /// The credentials of a pod: those that it names, else those of its service account, as the API server would fill
@@ -100,7 +99,6 @@ impl Secrets {
                 names = of_account.to_vec();
             }
         }
-        names.truncate(MAX_SECRETS);
         let read = names.iter().map(|name| self.get(Kind::Secret, namespace, name));
         let mut pulled = Pulled::default();
         let mut all = Vec::new();
@@ -140,8 +138,7 @@ impl Parts {
         let Key { namespace, name, kind } = &key;
         // Nobody waits for all that one namespace names.
         let _turn = self.turns.of(namespace).await;
-        // It is never closed.
-        let _question = self.questions.acquire().await;
+        let _question = self.turns.any().await;
         let asked = match kind {
             Kind::Secret => {
                 let secrets = Api::<Secret>::namespaced(self.client.clone(), namespace);

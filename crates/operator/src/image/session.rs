@@ -1,5 +1,8 @@
 //! Questions to one endpoint with one credential: from a challenge to an authorisation.
 
+use std::sync::LazyLock;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
 use http_auth::{ChallengeRef, parse_challenges};
 use oci_client::token_cache::RegistryToken;
 use reqwest::{
@@ -16,8 +19,8 @@ use super::{
     why::Why,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-
+/// What may come as a manifest.
+static ACCEPT_ALL: LazyLock<String> = LazyLock::new(|| ACCEPT.join(", "));
 /// Longest manifest or index, in bytes: what registries themselves take at most.
 const MAX_MANIFEST: usize = 4 << 20;
 /// Longest configuration.
@@ -29,7 +32,9 @@ const MAX_TOKEN: usize = 256 << 10;
 pub(super) struct Session<'net> {
     net: &'net Net,
     endpoint: &'net Endpoint,
-    repository: String,
+    /// Who waits for the answers.
+    namespace: &'net str,
+    repository: &'net str,
     credential: Option<&'net Credential>,
     authorization: Option<HeaderValue>,
 }
@@ -45,11 +50,11 @@ impl<'net> Session<'net> {
     pub(super) fn new(
         net: &'net Net,
         endpoint: &'net Endpoint,
-        repository: &str,
+        namespace: &'net str,
+        repository: &'net str,
         credential: Option<&'net Credential>,
     ) -> Self {
-        let repository = repository.to_owned();
-        Self { net, endpoint, repository, credential, authorization: None }
+        Self { net, endpoint, namespace, repository, credential, authorization: None }
     }
 
     /// What a tag or digest stands for now: that the registry answers also says that whoever asks may have it.
@@ -103,14 +108,15 @@ impl<'net> Session<'net> {
         at: &str,
         limit: usize,
     ) -> Result<Answer, Why> {
-        let url = self.endpoint.url(&self.repository, kind, at);
-        let accept = if kind == "manifests" { accept() } else { "" };
+        let url = self.endpoint.url(self.repository, kind, at);
+        let accept = if kind == "manifests" { ACCEPT_ALL.as_str() } else { "" };
         let ask = |authorization| Ask {
             method: method.clone(),
             url: url.clone(),
             accept,
             authorization,
             limit,
+            namespace: self.namespace,
         };
         let mut answer = self.net.ask(self.endpoint, ask(self.authorization.clone())).await?;
         // What somebody else demands, whom the registry redirects to, is no reason to show a credential.
@@ -152,7 +158,8 @@ impl<'net> Session<'net> {
         }
         let host = url.host_str().unwrap_or_default().to_owned();
         let authorization = self.credential.and_then(basic);
-        let ask = Ask { method: Method::GET, url, accept: "", authorization, limit: MAX_TOKEN };
+        let (method, limit, namespace) = (Method::GET, MAX_TOKEN, self.namespace);
+        let ask = Ask { method, url, accept: "", authorization, limit, namespace };
         let answer = self.net.ask(self.endpoint, ask).await?;
         if answer.status != StatusCode::OK {
             return Err(match answer.failure(&host) {
@@ -177,12 +184,6 @@ impl<'net> Session<'net> {
     fn wrong(&self, because: impl Into<String>) -> Why {
         Why::Wrong { registry: self.endpoint.host(), because: because.into() }
     }
-}
-
-fn accept() -> &'static str {
-    use std::sync::LazyLock;
-    static ALL: LazyLock<String> = LazyLock::new(|| ACCEPT.join(", "));
-    &ALL
 }
 
 fn basic(credential: &Credential) -> Option<HeaderValue> {

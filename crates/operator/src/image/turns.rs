@@ -7,15 +7,12 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Questions of all namespaces. Each may hold an answer of 128 KiB, and a few more than that.
-const ALL: usize = 64;
-/// Answers that one namespace waits for, so that what one tenant waits for does not keep the others waiting.
-const EACH: usize = 12;
-
 /// Who may ask.
 #[derive(Debug)]
 pub(super) struct Turns {
     all: Arc<Semaphore>,
+    /// Those of one namespace, so that what one tenant waits for does not keep the others waiting.
+    bound: usize,
     each: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
@@ -23,8 +20,9 @@ pub(super) struct Turns {
 pub(super) type Turn = Option<OwnedSemaphorePermit>;
 
 impl Turns {
-    pub(super) fn new() -> Self {
-        Self { all: Arc::new(Semaphore::new(ALL)), each: Mutex::default() }
+    /// So many for all namespaces together, and so many for each.
+    pub(super) fn new(all: usize, each: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(all)), bound: each, each: Mutex::default() }
     }
 
     /// Waits until this namespace may wait for one more answer.
@@ -44,7 +42,7 @@ impl Turns {
             return Arc::clone(turns);
         }
         each.retain(|_, turns| Arc::strong_count(turns) > 1);
-        let turns = Arc::new(Semaphore::new(EACH));
+        let turns = Arc::new(Semaphore::new(self.bound));
         each.insert(namespace.to_owned(), Arc::clone(&turns));
         turns
     }
@@ -52,14 +50,14 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use super::{EACH, Turns};
+    use super::Turns;
     use futures_util::FutureExt;
 
     #[test]
     fn one_namespace_does_not_take_the_turns_of_another() {
-        let turns = Turns::new();
+        let turns = Turns::new(3, 2);
         let mut taken: Vec<_> =
-            (0..EACH).map(|_| turns.of("greedy").now_or_never().unwrap()).collect();
+            (0..2).map(|_| turns.of("greedy").now_or_never().unwrap()).collect();
         assert!(turns.of("greedy").now_or_never().is_none());
         assert!(turns.of("modest").now_or_never().is_some());
         taken.pop();

@@ -13,6 +13,11 @@ pub(super) enum Why {
     NeverPulled,
     /// No registry is ever asked here.
     NotAsked,
+    /// Of one pod.
+    TooMany {
+        /// How many are looked up.
+        most: usize,
+    },
     /// The API server does not show the pod's pull secrets in time.
     NoSecrets,
     /// Neither any credential nor none is good enough.
@@ -21,8 +26,6 @@ pub(super) enum Why {
         registry: String,
         /// Credentials that were tried.
         credentials: usize,
-        /// Pull secrets that could not be read.
-        unread: Vec<String>,
     },
     /// There is no such image.
     Missing {
@@ -74,7 +77,7 @@ pub(super) enum Why {
         /// Where the pod may run.
         wanted: Vec<Platform>,
     },
-    /// The namespace looks up too much at once.
+    /// The namespace, or all together, look up too much at once.
     Crowded,
 }
 
@@ -91,6 +94,7 @@ impl Why {
             Self::BadName
             | Self::NeverPulled
             | Self::NotAsked
+            | Self::TooMany { .. }
             | Self::Refused { .. }
             | Self::Missing { .. }
             | Self::Forbidden { .. }
@@ -99,13 +103,33 @@ impl Why {
         }
     }
 
-    /// The same with what is known of the pod's secrets besides.
-    pub(super) fn with_unread(self, secrets: &[String]) -> Self {
+    /// For people. Where credentials are missing, it says which of the pod's secrets have none.
+    pub(super) fn told(&self, unread: &[String]) -> String {
         match self {
-            Self::Refused { registry, credentials, .. } => {
-                Self::Refused { registry, credentials, unread: secrets.to_vec() }
+            Self::Refused { .. } if !unread.is_empty() => {
+                format!("{self}; no credentials are in Secret {}", unread.join(", "))
             }
-            other => other,
+            _ => self.to_string(),
+        }
+    }
+
+    /// For counters.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::BadName => "bad-name",
+            Self::NeverPulled | Self::NotAsked => "not-asked",
+            Self::TooMany { .. } => "too-many",
+            Self::NoSecrets => "no-secrets",
+            Self::Refused { .. } => "refused",
+            Self::Missing { .. } => "missing",
+            Self::Busy { .. } => "busy",
+            Self::Failing { .. } => "failing",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Slow { .. } => "slow",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Wrong { .. } => "wrong",
+            Self::NoPlatform { .. } => "no-platform",
+            Self::Crowded => "crowded",
         }
     }
 
@@ -116,6 +140,7 @@ impl Why {
             Self::NeverPulled | Self::NotAsked => {
                 "add it to the images of the operator's --images-config"
             }
+            Self::TooMany { .. } => "use fewer",
             Self::Refused { .. } => "check the pull secrets of the pod and of its service account",
             Self::Missing { .. } => "push it, or correct its name",
             Self::Busy { .. }
@@ -141,16 +166,12 @@ impl fmt::Display for Why {
                 "its image is only on nodes (imagePullPolicy: Never), where Relay cannot look",
             ),
             Self::NotAsked => formatter.write_str("registries are not asked in this cluster"),
-            Self::Refused { registry, credentials, unread } => {
+            Self::TooMany { most } => write!(formatter, "the pod has more than {most} images"),
+            Self::Refused { registry, credentials } => {
                 write!(formatter, "{registry} refuses its image, anonymously")?;
-                if *credentials > 0 {
-                    write!(formatter, " and with {credentials} credentials")?;
-                }
-                match unread.as_slice() {
-                    [] => Ok(()),
-                    secrets => {
-                        write!(formatter, "; no credentials are in Secret {}", secrets.join(", "))
-                    }
+                match credentials {
+                    0 => Ok(()),
+                    _ => write!(formatter, " and with {credentials} credentials"),
                 }
             }
             Self::Missing { registry } => write!(formatter, "{registry} does not have its image"),
@@ -178,7 +199,7 @@ impl fmt::Display for Why {
                 write!(formatter, "its image is not made for {}", wanted.join(" or "))
             }
             Self::Crowded => {
-                formatter.write_str("too many images are being looked up for this namespace")
+                formatter.write_str("too many images are being looked up at the same time")
             }
         }?;
         write!(formatter, "; {}", self.advice())

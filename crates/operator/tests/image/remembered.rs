@@ -1,19 +1,24 @@
 //! What a registry said counts for as long as it should, and for nobody else.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    convert::Infallible,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use axum::{http::Method, response::IntoResponse as _};
+use axum::{body::Body, http::Method, response::IntoResponse as _};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all, stream};
 use relay_tests::registry::{
-    Content, MANIFEST,
+    CONFIG, Content, MANIFEST,
     scripted::{Server, Shelf, challenge, endless, never, status},
 };
 use serde_json::json;
-use tokio::time;
+use tokio::{sync::Semaphore, time};
 
 use crate::lab::{Asker, Lab, config_of, index_of, one, runs};
 
@@ -228,6 +233,42 @@ async fn a_namespace_that_waits_for_many_does_not_keep_another_waiting() {
     assert!(refused.iter().all(Result::is_err));
     let (asked, waited) = (lab.count("slow"), lab.count("crowded"));
     assert!(waited > asked && asked + waited == 100, "{asked} {waited}");
+}
+
+#[tokio::test]
+async fn large_answers_that_stop_on_their_way_do_not_keep_those_of_another_waiting() {
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&config_of("a", "amd64").bytes).unwrap();
+    config["history"] = json!([{"comment": "x".repeat(300 << 10)}]);
+    let shelf = Shelf::of_image(&Content::json(&config, CONFIG), &["1"]);
+    let stopped = Arc::new(Semaphore::new(0));
+    let stops = Arc::clone(&stopped);
+    let server = Server::new(move |asked| {
+        if !asked.path.contains("/slow/") || asked.method == Method::HEAD {
+            return shelf.answer(asked);
+        }
+        let stops = Arc::clone(&stops);
+        let rest = stream::once(async move {
+            stops.add_permits(1);
+            pending::<Vec<u8>>().await
+        });
+        let pieces = stream::iter([vec![b' '; 300 << 10]]).chain(rest);
+        Body::from_stream(pieces.map(Ok::<_, Infallible>)).into_response()
+    })
+    .await;
+    let lab = Lab::asking(&[&server.host()]);
+    let greedy = Asker { namespace: "greedy".to_owned(), ..Asker::anybody() };
+    let images: Vec<_> = (0..5).map(|number| format!("registry.test/slow/{number}:1")).collect();
+    let waiting = join_all(images.iter().map(|image| lab.find_as(&greedy, image)));
+    let other = async {
+        drop(stopped.acquire_many(5).await);
+        lab.find_within(Duration::from_secs(20), &Asker::anybody(), IMAGE).await
+    };
+    let found = tokio::select! {
+        found = other => found,
+        refused = waiting => panic!("none of them ends before: {refused:?}"),
+    };
+    assert_eq!(found, Ok(runs("a")));
 }
 
 #[tokio::test]

@@ -60,6 +60,8 @@ async fn of_a_pod_with_a_thousand_images_only_some_are_looked_up() {
     assert!(message.contains("more than 64 images"), "{message}");
     let found = lab.metric("relay_operator_image_lookups_total{result=\"static\"}");
     assert_eq!(found, 64 + 64, "those of both pods");
+    let refused = lab.metric("relay_operator_image_lookups_total{result=\"too-many\"}");
+    assert_eq!(refused, 1000 - 64);
 }
 
 #[tokio::test]
