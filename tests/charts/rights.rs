@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::chart::{good_cases, objects, rendered, template};
+use crate::chart::{cases, good_cases, objects, rendered, template};
 
 /// Every object of every case.
 fn all() -> Vec<Value> {
@@ -72,6 +72,21 @@ fn the_role_that_reads_pull_secrets_reads_them_one_by_one_and_is_bound_nowhere_b
             assert_ne!(binding["roleRef"]["name"], PULL_SECRETS, "{binding}");
         }
     }
+}
+
+#[test]
+fn where_registries_are_not_asked_nobody_may_read_pull_secrets_or_give_that_right() {
+    let case = cases().join("no-lookup/values.yaml");
+    let all = objects(&rendered(template(&case)));
+    assert!(of_kind(&all, "ClusterRole").all(|role| role["metadata"]["name"] != PULL_SECRETS));
+    let rules = of_kind(&all, "ClusterRole").flat_map(|role| role["rules"].as_array().unwrap());
+    let verbs: Vec<_> = rules
+        .filter(|rule| texts(&rule["resourceNames"]).contains(&PULL_SECRETS))
+        .flat_map(|rule| texts(&rule["verbs"]))
+        .collect();
+    assert_eq!(verbs, ["list", "watch", "delete"], "what was given before is taken back");
+    let text = serde_json::to_string(&all).unwrap();
+    assert!(!text.contains("--pull-secrets-role"));
 }
 
 #[test]

@@ -234,7 +234,7 @@ pub fn plan(wanted: &Wanted<'_>, observed: &Observed, now: Timestamp) -> Plan {
         steps.append(&mut part.steps);
         steps.extend(retired.steps);
         // At last: without it the tools come all the same.
-        steps.extend(namespace::grant(wanted, observed));
+        steps.extend(namespace::rights(wanted, observed));
     }
     let injection = injection(wanted, observed, &part.verdict);
     status.observed_generation = wanted.tenant.metadata.generation;

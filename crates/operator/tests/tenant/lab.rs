@@ -322,6 +322,12 @@ impl Lab {
         self.operator_with(&self.kubeconfig, identity, &["--tools-image", image]).await
     }
 
+    /// An operator that binds this role where a tenant is.
+    pub(crate) async fn operator_that_binds(&self, role: &str) -> Operator {
+        let flags = ["--tools-image", "dev.local/tools:1", "--pull-secrets-role", role];
+        self.operator_with(&self.kubeconfig, "one", &flags).await
+    }
+
     async fn operator_with(&self, kubeconfig: &Path, identity: &str, flags: &[&str]) -> Operator {
         let file = self.scratch.path().join(format!("address-{identity}"));
         drop(fs::remove_file(&file));

@@ -4,6 +4,7 @@ mod adversity;
 mod delivery;
 mod lab;
 mod malice;
+mod rights;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod};
 use kube::{ResourceExt, api::DeleteParams};

@@ -32,10 +32,15 @@ pub(super) fn part(wanted: &Wanted<'_>, observed: &Observed) -> Part {
     Part::new(steps, Verdict::yes("Active", format!("namespace {name} belongs to the tenant")))
 }
 
-/// The right to pull secrets, where it is not as it should be.
-pub(super) fn grant(wanted: &Wanted<'_>, observed: &Observed) -> Option<Step> {
-    let rights = wanted.pull_rights_hash();
-    (rights.is_some() && rights != observed.pull_rights).then_some(Step::GrantPullSecrets)
+/// The right to pull secrets, where it is not as it should be. Which role a binding names never changes: one that names
+/// another goes first.
+pub(super) fn rights(wanted: &Wanted<'_>, observed: &Observed) -> Vec<Step> {
+    let (rights, there) = (wanted.pull_rights_hash(), &observed.pull_rights);
+    if rights == *there {
+        return vec![];
+    }
+    let revoked = there.is_some().then_some(Step::RevokePullSecrets);
+    revoked.into_iter().chain(rights.map(|_| Step::GrantPullSecrets)).collect()
 }
 
 fn obstacle(wanted: &Wanted<'_>, namespace: &Namespace, name: &str) -> Option<Verdict> {
