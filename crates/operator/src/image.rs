@@ -90,6 +90,12 @@ impl Lookup {
         Self { client, finder, secrets, cluster: Cluster::default() }
     }
 
+    /// Whether it knows where pods may run: before that, images are looked up for platforms that no node has.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.cluster.is_complete()
+    }
+
     /// Follows what lookups depend on for as long as it is polled.
     pub async fn follow(&self) {
         self.cluster.follow(self.client.clone()).await;

@@ -56,7 +56,6 @@ pub struct Webhook {
     client: Client,
     settings: Settings,
     metrics: Metrics,
-    lookup: Arc<Lookup>,
     readiness: Readiness,
     held: watch::Receiver<Option<Arc<Held>>>,
 }
@@ -65,16 +64,18 @@ pub struct Webhook {
 #[derive(Clone)]
 pub struct Readiness {
     tenants: Arc<Tenants>,
+    lookup: Arc<Lookup>,
     serving: Arc<Serving>,
     draining: CancellationToken,
 }
 
 impl Readiness {
-    /// Whether it has a certificate, knows all tenants, and is not about to stop.
+    /// Whether it has a certificate, knows all tenants and nodes, and is not about to stop.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let Self { tenants, serving, draining } = self;
-        serving.is_set() && *tenants.is_complete().borrow() && !draining.is_cancelled()
+        let Self { tenants, lookup, serving, draining } = self;
+        let knows_all = *tenants.is_complete().borrow() && lookup.is_complete();
+        serving.is_set() && knows_all && !draining.is_cancelled()
     }
 }
 
@@ -88,13 +89,13 @@ impl Webhook {
         finder: Finder,
         metrics: Metrics,
     ) -> Self {
-        let lookup = Arc::new(Lookup::new(client.clone(), finder));
         let readiness = Readiness {
             tenants: Arc::new(Tenants::new(client.clone())),
+            lookup: Arc::new(Lookup::new(client.clone(), finder)),
             serving: followed.serving(),
             draining: CancellationToken::new(),
         };
-        Self { client, settings, metrics, lookup, readiness, held: followed.held() }
+        Self { client, settings, metrics, readiness, held: followed.held() }
     }
 
     /// The tenants that it follows while it runs.
@@ -119,10 +120,10 @@ impl Webhook {
         listener: TcpListener,
         stopping: CancellationToken,
     ) -> Result<(), rustls::Error> {
-        let Self { client, settings, metrics, lookup, readiness, held } = self;
+        let Self { client, settings, metrics, readiness, held } = self;
         let Settings { log_url, audience, context, pull_secrets, drain } = settings;
         let (sender, events) = mpsc::channel(event::QUEUE);
-        let tenants = Arc::clone(&readiness.tenants);
+        let (tenants, lookup) = (Arc::clone(&readiness.tenants), Arc::clone(&readiness.lookup));
         let reviewer = Reviewer {
             tenants: Arc::clone(&tenants),
             log_url: log_url.into(),

@@ -34,11 +34,18 @@ pub(super) struct Cluster(RwLock<Known>);
 #[derive(Debug, Default)]
 struct Known {
     nodes: Nodes,
+    /// Whether all of them were seen once.
+    is_complete: bool,
     /// While the watch lists all again: those that it named.
     listed: HashMap<String, Platform>,
 }
 
 impl Cluster {
+    /// Whether all nodes are known.
+    pub(super) fn is_complete(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_complete
+    }
+
     /// Where a pod may run.
     pub(super) fn platforms(&self, pod: &Value) -> Platforms {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -84,6 +91,7 @@ impl Known {
                 for (name, platform) in std::mem::take(&mut self.listed) {
                     self.nodes.put(name, platform);
                 }
+                self.is_complete = true;
             }
             Event::Apply(node) => match platform(&node) {
                 Some(platform) => self.nodes.put(node.name_any(), platform),

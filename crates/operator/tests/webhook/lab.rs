@@ -12,7 +12,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::{Path, Query, State},
-    http::{StatusCode, Uri},
+    http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -26,7 +26,12 @@ use relay_operator::{
     webhook::{Metrics, Readiness, Settings, Webhook},
 };
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for what has to come.
@@ -51,6 +56,8 @@ pub(crate) struct Lab {
 #[derive(Default)]
 pub(crate) struct FakeApi {
     tenants: Mutex<Vec<Value>>,
+    /// Nodes are listed only then.
+    shows_nodes: watch::Sender<bool>,
     namespaces: Mutex<Vec<(String, String)>>,
     events: Mutex<Vec<Value>>,
     event_came: Notify,
@@ -108,6 +115,11 @@ impl FakeApi {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner).push(tenant);
     }
 
+    /// Lists nodes, of which there are none.
+    pub(crate) fn show_nodes(&self) {
+        self.shows_nodes.send_replace(true);
+    }
+
     /// A namespace, and the tenant that its label names.
     pub(crate) fn add_namespace(&self, name: &str, tenant: &str) {
         let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,6 +152,7 @@ impl FakeApi {
         let router = Router::new()
             .route("/apis/relay.sh/v1beta1/tenants", get(tenants))
             .route("/apis/relay.sh/v1beta1/tenants/{name}", get(one_tenant))
+            .route("/api/v1/nodes", get(nodes))
             .route("/api/v1/namespaces/{name}", get(namespace))
             .route("/api/v1/namespaces/{namespace}/secrets/{name}", get(secret))
             .fallback(other)
@@ -154,18 +167,30 @@ impl FakeApi {
 
 type Api = State<Arc<FakeApi>>;
 
-async fn tenants(
-    State(api): Api,
-    Query(query): Query<std::collections::HashMap<String, String>>,
-) -> Response {
-    if query.get("watch").is_some_and(|watch| watch != "false") {
-        // Nothing ever changes.
-        std::future::pending::<()>().await;
-    }
+type Words = Query<std::collections::HashMap<String, String>>;
+
+async fn tenants(State(api): Api, Query(query): Words) -> Response {
+    nothing_changes(&query).await;
     let items = api.tenants.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let metadata = json!({ "resourceVersion": "1" });
     Json(json!({ "apiVersion": "relay.sh/v1beta1", "kind": "TenantList", "metadata": metadata, "items": items }))
         .into_response()
+}
+
+async fn nodes(State(api): Api, Query(query): Words) -> Response {
+    nothing_changes(&query).await;
+    let mut shows_nodes = api.shows_nodes.subscribe();
+    drop(shows_nodes.wait_for(|shows_nodes| *shows_nodes).await);
+    let metadata = json!({ "resourceVersion": "1" });
+    Json(json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": metadata, "items": [] }))
+        .into_response()
+}
+
+/// A watch never shows anything.
+async fn nothing_changes(query: &std::collections::HashMap<String, String>) {
+    if query.get("watch").is_some_and(|watch| watch != "false") {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn one_tenant(State(api): Api, Path(name): Path<String>) -> Response {
@@ -174,11 +199,8 @@ async fn one_tenant(State(api): Api, Path(name): Path<String>) -> Response {
     found.map_or_else(not_found, |tenant| Json(tenant.clone()).into_response())
 }
 
-async fn other(State(api): Api, uri: Uri) -> Response {
-    // Nodes are listed whatever reviews say.
-    if uri.path() != "/api/v1/nodes" {
-        api.asked.fetch_add(1, Ordering::SeqCst);
-    }
+async fn other(State(api): Api) -> Response {
+    api.asked.fetch_add(1, Ordering::SeqCst);
     not_found()
 }
 
@@ -252,6 +274,7 @@ impl Lab {
     }
 
     async fn with_certificate(self) -> Self {
+        self.api.show_nodes();
         self.followed.take(self.held.clone());
         self.wait_until("the webhook is ready", || self.readiness.is_ready()).await;
         self

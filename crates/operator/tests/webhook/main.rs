@@ -190,6 +190,7 @@ async fn other_objects_pass() {
 #[tokio::test]
 async fn it_is_ready_only_with_a_certificate_and_shows_the_newest_to_new_connections() {
     let mut lab = Lab::start_without_certificate(vec![tenant("acme", "required")]).await;
+    lab.api.show_nodes();
     assert!(!lab.readiness.is_ready());
     assert!(lab.client().get(lab.url("/healthz")).send().await.is_err(), "there is no certificate");
     lab.followed.take(lab.held.clone());
@@ -202,6 +203,25 @@ async fn it_is_ready_only_with_a_certificate_and_shows_the_newest_to_new_connect
     assert_eq!(lab.client().get(lab.url("/readyz")).send().await.expect("an answer").status(), 200);
     // A connection that is open stays, and is trusted.
     assert_eq!(old.get(lab.url("/readyz")).send().await.expect("an answer").status(), 200);
+}
+
+#[tokio::test]
+async fn it_is_ready_only_when_it_knows_the_nodes() {
+    let lab = Lab::start_without_certificate(vec![tenant("acme", "required")]).await;
+    lab.followed.take(lab.held.clone());
+    // The tenant is known once it is found without a question.
+    let is_known = async {
+        loop {
+            let answer = lab.review(&creation("acme", &pod(&json!(["true"])))).await;
+            if patch(&answer).is_some() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(lab::PATIENCE, is_known).await.expect("the tenant is known");
+    assert!(!lab.readiness.is_ready(), "all is there but nodes");
+    lab.api.show_nodes();
+    lab.wait_until("the webhook is ready", || lab.readiness.is_ready()).await;
 }
 
 #[tokio::test]
