@@ -116,6 +116,26 @@ async fn ephemeral_containers_of_wrapped_pods_are_watched_too() {
 }
 
 #[tokio::test]
+async fn ephemeral_containers_of_pods_with_volumes_of_their_own_are_judged_as_the_webhook_does() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let debugger = json!({ "name": "debug", "image": "app:1" });
+    let mut admitted = 0;
+    for (index, volumes) in pods::volumes().into_iter().enumerate() {
+        let mut pod = pods::of(&[json!({ "name": "main", "image": "app:1" })]);
+        pod["metadata"]["annotations"] = json!({ "relay.sh/exclude-containers": "main" });
+        pod["spec"]["volumes"] = volumes;
+        let name = cluster.keep(&format!("own-{index}"), &pod).await;
+        let answer = cluster.debug(&name, &debugger).await;
+        pod["spec"]["ephemeralContainers"] = json!([debugger]);
+        let is_admitted = unwrapped(&pod).is_empty();
+        assert_eq!(answer.is_ok(), is_admitted, "{answer:?}: {pod:#}");
+        admitted += usize::from(is_admitted);
+    }
+    assert_eq!(admitted, 5, "the others have the volumes of a wrapped pod");
+    cluster.end().await;
+}
+
+#[tokio::test]
 async fn where_it_is_not_required_nothing_is_refused() {
     let Some(cluster) = Cluster::start().await else { return };
     let pod = pods::of(&[json!({ "name": "main", "image": "app:1" })]);

@@ -22,8 +22,28 @@ pub(crate) fn wrapped(container: &Value) -> Value {
     let mut container = container.clone();
     container["command"] = json!([ENTRYPOINT]);
     let mut pod = of(&[container]);
-    pod["spec"]["volumes"] = json!([{ "name": "relay-tools", "emptyDir": {} }]);
+    pod["spec"]["volumes"] =
+        json!([{ "name": "relay-tools", "emptyDir": { "sizeLimit": "64Mi" } }, identity()]);
     pod
+}
+
+fn identity() -> Value {
+    json!({ "name": "relay-identity", "projected": { "sources": [] } })
+}
+
+/// Volumes of pods that have those of Relay, and of pods that have others of the same names.
+pub(crate) fn volumes() -> Vec<Value> {
+    let claim = |name: &str| json!({ "name": "relay-tools", "persistentVolumeClaim": { "claimName": name } });
+    let copied = |size: &str| json!({ "name": "relay-tools", "emptyDir": { "sizeLimit": size } });
+    vec![
+        json!([claim("relay-tools-0a1b2c3d"), identity()]),
+        json!([claim("tools"), identity()]),
+        json!([copied("64Mi"), identity()]),
+        json!([copied("65Mi"), identity()]),
+        json!([{ "name": "relay-tools", "emptyDir": {} }, identity()]),
+        json!([copied("64Mi")]),
+        json!([copied("64Mi"), { "name": "relay-identity", "emptyDir": {} }]),
+    ]
 }
 
 fn name() -> impl Strategy<Value = String> {
