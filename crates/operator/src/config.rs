@@ -7,7 +7,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
 use crate::{
-    certificates::Names, injection::ContextLabels, tenant, webhook, webhook::configuration::Address,
+    certificates::Names, injection, injection::ContextLabels, tenant, webhook,
+    webhook::configuration::Address,
 };
 use labels::LabelFlags;
 
@@ -264,9 +265,11 @@ impl Config {
     pub fn webhook(&self, namespace: &str) -> webhook::Settings {
         let service = || format!("https://relay-log-service.{namespace}.svc:8443");
         webhook::Settings {
-            log_url: self.log_url.clone().unwrap_or_else(service),
-            audience: self.audience.clone(),
-            context: self.context.clone(),
+            pods: injection::Settings {
+                log_url: self.log_url.clone().unwrap_or_else(service),
+                audience: self.audience.clone(),
+                context: self.context.clone(),
+            },
             pull_secrets: self.pull_secrets.clone(),
             drain: self.drain,
         }
@@ -312,13 +315,10 @@ mod tests {
     /// What a pod with these labels is told about its part of a workflow.
     fn told(config: &Config, labels: &Value) -> Vec<(String, String)> {
         let source = Source::Claim("relay-tools-1".to_owned());
-        let settings = config.webhook("relay-system");
         let facts = Facts {
             mode: InjectionMode::Required,
             tools: Tools::Ready { source, generation: "1".to_owned(), pull_secrets: vec![] },
-            log_url: settings.log_url,
-            audience: settings.audience,
-            context: settings.context,
+            settings: config.webhook("relay-system").pods.into(),
         };
         let pod = json!({
             "metadata": { "labels": labels },

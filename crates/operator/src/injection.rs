@@ -35,6 +35,7 @@ mod wrap;
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     fmt,
+    sync::Arc,
 };
 
 use serde_json::Value;
@@ -80,6 +81,13 @@ pub struct Facts {
     pub mode: InjectionMode,
     /// What wrapped containers mount.
     pub tools: Tools,
+    /// The same for all tenants.
+    pub settings: Arc<Settings>,
+}
+
+/// What holds for the pods of all tenants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
     /// Address of the log service.
     pub log_url: String,
     /// Whom tokens are for.

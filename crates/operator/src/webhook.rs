@@ -32,19 +32,15 @@ pub use tenants::{TENANT_LABEL, Tenants, Wish};
 use crate::{
     certificates::{Followed, Held, Serving},
     image::{Finder, Lookup},
-    injection::ContextLabels,
+    injection,
 };
 use answer::Reviewer;
 
 /// What the webhook writes into pods, and how it stops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Address of the log service.
-    pub log_url: String,
-    /// Whom tokens are for.
-    pub audience: String,
-    /// What says which part of a workflow a pod belongs to.
-    pub context: ContextLabels,
+    /// What holds for the pods of all tenants.
+    pub pods: injection::Settings,
     /// Secrets with which the tools image is pulled in all tenants' namespaces.
     pub pull_secrets: Vec<String>,
     /// How long it serves on after it said that it is not ready: until nobody has connected for so long.
@@ -90,7 +86,7 @@ impl Webhook {
         metrics: Metrics,
     ) -> Self {
         let readiness = Readiness {
-            tenants: Arc::new(Tenants::new(client.clone())),
+            tenants: Arc::new(Tenants::new(client.clone(), settings.pull_secrets.clone())),
             lookup: Arc::new(Lookup::new(client.clone(), finder)),
             serving: followed.serving(),
             draining: CancellationToken::new(),
@@ -121,15 +117,12 @@ impl Webhook {
         stopping: CancellationToken,
     ) -> Result<(), rustls::Error> {
         let Self { client, settings, metrics, readiness, held } = self;
-        let Settings { log_url, audience, context, pull_secrets, drain } = settings;
+        let Settings { pods, drain, .. } = settings;
         let (sender, events) = mpsc::channel(event::QUEUE);
         let (tenants, lookup) = (Arc::clone(&readiness.tenants), Arc::clone(&readiness.lookup));
         let reviewer = Reviewer {
             tenants: Arc::clone(&tenants),
-            log_url: log_url.into(),
-            audience: audience.into(),
-            context: context.into(),
-            pull_secrets: pull_secrets.into(),
+            settings: Arc::new(pods),
             lookup: Arc::clone(&lookup),
             metrics: metrics.clone(),
             events: sender,

@@ -8,14 +8,15 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use relay_operator::{
     api::v1beta1::InjectionMode,
     image::config::{Found, ImageConfig, Platform},
     injection::{
-        ContextLabels, Facts, Images, Outcome, Patch, Source, Tools, inject, inject_ephemeral,
-        wanted, wanted_ephemeral,
+        ContextLabels, Facts, Images, Outcome, Patch, Settings, Source, Tools, inject,
+        inject_ephemeral, wanted, wanted_ephemeral,
     },
 };
 use relay_tests::program::workspace;
@@ -175,9 +176,11 @@ fn facts(given: &Value) -> Facts {
                 pull_secrets: names("pullSecrets"),
             },
         },
-        log_url: "https://relay-log-service.relay-system.svc:8443".to_owned(),
-        audience: text("audience", "relay"),
-        context: ContextLabels::default(),
+        settings: Arc::new(Settings {
+            log_url: "https://relay-log-service.relay-system.svc:8443".to_owned(),
+            audience: text("audience", "relay"),
+            context: ContextLabels::default(),
+        }),
     }
 }
 

@@ -255,4 +255,16 @@ impl Tenant {
         let name = self.spec.namespace_template.metadata.name.clone();
         name.unwrap_or_else(|| self.name_any())
     }
+
+    /// Secrets with which the tools image is pulled in the tenant's namespace: those for all tenants, and its own.
+    #[must_use]
+    pub fn tools_secrets(&self, for_all: &[String]) -> Vec<String> {
+        let mut all = for_all.to_vec();
+        for PullSecret { name } in &self.spec.entrypoint_injection.image_pull_secrets {
+            if !all.contains(name) {
+                all.push(name.clone());
+            }
+        }
+        all
+    }
 }

@@ -15,7 +15,7 @@ pub(super) fn unknown(pod: &Value, facts: &Facts) -> Option<Sentence> {
         "Default" => "ClusterFirst",
         _ => return None,
     };
-    let service = service(&facts.log_url)?;
+    let service = service(&facts.settings.log_url)?;
     Some(Sentence(format!(
         "the pod finds no Services by their names, and the log service is {service}: set its dnsPolicy to {advice}"
     )))

@@ -39,11 +39,10 @@ pub enum Source {
 
 /// Adds the volumes, or brings them up to date.
 pub(super) fn add(pod: &Value, facts: &Facts, patch: &mut Patch) {
-    let Facts { tools: Tools::Ready { source, pull_secrets, .. }, audience, .. } = facts else {
+    let Facts { tools: Tools::Ready { source, pull_secrets, .. }, settings, .. } = facts else {
         return;
     };
-    let token =
-        json!({ "audience": audience, "expirationSeconds": TOKEN_SECONDS, "path": "token" });
+    let token = json!({ "audience": settings.audience, "expirationSeconds": TOKEN_SECONDS, "path": "token" });
     let items = json!([{ "key": CA_KEY, "path": "ca.crt" }]);
     let ca = json!({ "name": CA_CONFIG_MAP, "items": items, "optional": true });
     let sources = json!([{ "serviceAccountToken": token }, { "configMap": ca }]);

@@ -57,7 +57,7 @@ fn variables(pod: &Value, container: &Value, facts: &Facts) -> Vec<Value> {
     let [log_url, token_file, ca_file, namespace, pod_name, container_name, block_max, grace] =
         VARIABLES;
     let mut variables = vec![
-        value(log_url, &facts.log_url),
+        value(log_url, &facts.settings.log_url),
         value(token_file, "/relay-identity/token"),
         value(ca_file, "/relay-identity/ca.crt"),
         field(namespace, "metadata.namespace"),
@@ -69,7 +69,7 @@ fn variables(pod: &Value, container: &Value, facts: &Facts) -> Vec<Value> {
     if let Some(seconds) = seconds.filter(|seconds| *seconds != GRACE) {
         variables.push(value(grace, &format!("{}s", seconds.min(MAX_GRACE))));
     }
-    let context = context::variables(pod, container, &facts.context);
+    let context = context::variables(pod, container, &facts.settings.context);
     variables.extend(context.into_iter().map(|(name, text)| match text {
         // As the API server writes an empty value.
         "" => json!({ "name": name }),

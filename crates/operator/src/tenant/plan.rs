@@ -151,19 +151,6 @@ impl<'run> Wanted<'run> {
         Self { tenant, settings, claim, choice, generation, authorities }
     }
 
-    /// Secrets with which the tools image is pulled in the tenant's namespace.
-    pub(super) fn pull_secrets(&self) -> Vec<&str> {
-        let own = self.tenant.spec.entrypoint_injection.image_pull_secrets.iter();
-        let own = own.map(|secret| secret.name.as_str());
-        let mut all: Vec<_> = self.settings.pull_secrets.iter().map(String::as_str).collect();
-        for name in own {
-            if !all.contains(&name) {
-                all.push(name);
-            }
-        }
-        all
-    }
-
     /// Hash of the labels and annotations that are applied to the namespace.
     #[must_use]
     pub fn namespace_hash(&self) -> String {

@@ -23,8 +23,7 @@ use super::{
 use crate::{
     image::{BUDGET, Lookup},
     injection::{
-        ContextLabels, Facts, Outcome, Patch, Tools, inject, inject_ephemeral, wanted,
-        wanted_ephemeral,
+        Facts, Outcome, Patch, Settings, inject, inject_ephemeral, wanted, wanted_ephemeral,
     },
 };
 
@@ -33,14 +32,8 @@ use crate::{
 pub(super) struct Reviewer {
     /// Who wants what.
     pub(super) tenants: Arc<Tenants>,
-    /// Address of the log service.
-    pub(super) log_url: Arc<str>,
-    /// Whom tokens are for.
-    pub(super) audience: Arc<str>,
-    /// What says which part of a workflow a pod belongs to.
-    pub(super) context: Arc<ContextLabels>,
-    /// Secrets with which the tools image is pulled in all tenants' namespaces.
-    pub(super) pull_secrets: Arc<[String]>,
+    /// What holds for the pods of all tenants.
+    pub(super) settings: Arc<Settings>,
     /// What images run.
     pub(super) lookup: Arc<Lookup>,
     /// Counters.
@@ -100,7 +93,8 @@ impl Reviewer {
         let Some(wish) = wish else {
             return Ok((request.allow(&Patch::default(), None), Became::NoTenant));
         };
-        let facts = self.facts(wish);
+        let Wish { mode, tools } = wish;
+        let facts = Facts { mode, tools, settings: Arc::clone(&self.settings) };
         let outcome = self.outcome(&request, &facts, deadline, room).await;
         Ok(match outcome {
             Some(outcome) => self.answer(&request, outcome),
@@ -134,16 +128,6 @@ impl Reviewer {
             }
             Subject::Other => None,
         }
-    }
-
-    fn facts(&self, wish: Wish) -> Facts {
-        let Wish { mode, mut tools } = wish;
-        if let Tools::Ready { pull_secrets, .. } = &mut tools {
-            let also = self.pull_secrets.iter().filter(|name| !pull_secrets.contains(name));
-            *pull_secrets = also.chain(pull_secrets.iter()).cloned().collect();
-        }
-        let (log_url, audience) = (self.log_url.to_string(), self.audience.to_string());
-        Facts { mode, tools, log_url, audience, context: ContextLabels::clone(&self.context) }
     }
 
     fn answer(&self, request: &Request, outcome: Outcome) -> (Answer, Became) {

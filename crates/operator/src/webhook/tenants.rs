@@ -53,6 +53,8 @@ const LOOKUPS: usize = 4;
 /// Tenants by their namespaces.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    /// Secrets with which the tools image is pulled in all tenants' namespaces.
+    pull_secrets: Vec<String>,
     /// By tenant: its namespace.
     namespaces: HashMap<String, String>,
     /// By namespace.
@@ -66,14 +68,15 @@ pub(super) struct Known {
 struct Entry(Option<String>, Wish);
 
 impl Entry {
-    fn of(tenant: &Tenant) -> Self {
+    fn of(tenant: &Tenant, pull_secrets: &[String]) -> Self {
         let namespace = tenant.status.as_ref().and_then(|status| status.namespace.clone());
-        Self(namespace, Wish::of(tenant))
+        Self(namespace, Wish::of(tenant, pull_secrets))
     }
 }
 
 impl Wish {
-    fn of(tenant: &Tenant) -> Self {
+    /// These secrets are for the tools of all tenants.
+    fn of(tenant: &Tenant, pull_secrets: &[String]) -> Self {
         let status = tenant.status.as_ref();
         let tools = status.and_then(|status| status.tools.as_ref());
         let missing = || {
@@ -87,7 +90,7 @@ impl Wish {
                 Some(tools) => Tools::Ready {
                     source: source(tools),
                     generation: tools.generation.clone(),
-                    pull_secrets: pull_secrets(tenant),
+                    pull_secrets: tenant.tools_secrets(pull_secrets),
                 },
                 None => Tools::NotReady { why: missing() },
             },
@@ -105,19 +108,15 @@ fn source(tools: &ToolsStatus) -> Source {
     }
 }
 
-/// Those that the tenant names.
-fn pull_secrets(tenant: &Tenant) -> Vec<String> {
-    let own = tenant.spec.entrypoint_injection.image_pull_secrets.iter();
-    own.map(|secret| secret.name.clone()).collect()
-}
-
 impl Tenants {
     /// Nothing is known yet.
+    ///
+    /// With these secrets the tools image is pulled in all tenants' namespaces.
     #[must_use]
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: Client, pull_secrets: Vec<String>) -> Self {
         Self {
             client,
-            known: RwLock::default(),
+            known: RwLock::new(Known::of_all(pull_secrets)),
             is_complete: watch::Sender::new(false),
             lookups: Semaphore::new(LOOKUPS),
         }
@@ -193,7 +192,8 @@ impl Tenants {
         let Some(name) = label else { return Ok(None) };
         let tenant = Api::<Tenant>::all(self.client.clone()).get_opt(&name).await?;
         let tenant = tenant.filter(|tenant| tenant.namespace_name() == namespace);
-        Ok(tenant.as_ref().map(Wish::of))
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(tenant.map(|tenant| Wish::of(&tenant, &known.pull_secrets)))
     }
 }
 
@@ -204,6 +204,11 @@ fn is_name(text: &str) -> bool {
 }
 
 impl Known {
+    /// Nothing but the secrets for all tenants.
+    pub(super) fn of_all(pull_secrets: Vec<String>) -> Self {
+        Self { pull_secrets, ..Self::default() }
+    }
+
     pub(super) fn wish(&self, namespace: &str) -> Option<Wish> {
         self.wishes.get(namespace).cloned()
     }
@@ -213,16 +218,21 @@ impl Known {
         match event {
             Event::Init => self.listed.clear(),
             Event::InitApply(tenant) => {
-                self.listed.insert(tenant.name_any(), Entry::of(&tenant));
+                let entry = Entry::of(&tenant, &self.pull_secrets);
+                self.listed.insert(tenant.name_any(), entry);
             }
             Event::InitDone => {
-                let listed = std::mem::take(self).listed;
-                for (tenant, entry) in listed {
+                self.namespaces.clear();
+                self.wishes.clear();
+                for (tenant, entry) in std::mem::take(&mut self.listed) {
                     self.put(tenant, entry);
                 }
                 return true;
             }
-            Event::Apply(tenant) => self.put(tenant.name_any(), Entry::of(&tenant)),
+            Event::Apply(tenant) => {
+                let entry = Entry::of(&tenant, &self.pull_secrets);
+                self.put(tenant.name_any(), entry);
+            }
             Event::Delete(tenant) => self.remove(&tenant.name_any()),
         }
         false

@@ -10,7 +10,7 @@ use super::{
     tenants::Known,
 };
 use crate::{
-    api::v1beta1::{InjectionMode, Tenant},
+    api::v1beta1::{InjectionMode, PullSecret, Tenant},
     certificates::{Held, Moment, Names, Path, Periods, advance},
     injection::{Source, Tools},
 };
@@ -217,6 +217,21 @@ fn a_tenant_without_a_word_about_its_tools_is_not_ready() {
     known.take(Event::Apply(tenant("a", "a", &json!({ "conditions": [] }))));
     let tools = known.wish("a").expect("it is there").tools;
     assert!(matches!(tools, Tools::NotReady { .. }), "{tools:?}");
+}
+
+#[test]
+fn secrets_for_all_tenants_come_before_the_tenants_own_and_each_once() {
+    let mut known = Known::of_all(vec!["all".to_owned(), "both".to_owned()]);
+    let mut tenant = tenant("a", "ns", &ready());
+    let own = ["both", "own", "own"].map(|name| PullSecret { name: name.to_owned() });
+    tenant.spec.entrypoint_injection.image_pull_secrets = own.to_vec();
+    for event in [Event::Init, Event::InitApply(tenant), Event::InitDone] {
+        known.take(event);
+    }
+    let Tools::Ready { pull_secrets, .. } = known.wish("ns").expect("it is there").tools else {
+        panic!("they are ready")
+    };
+    assert_eq!(pull_secrets, ["all", "both", "own"]);
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn gauge(registry: &Registry, namespace: &str) -> Option<u64> {
 /// Looks until the task is ended.
 fn audit(lab: &Lab, registry: &mut Registry) -> JoinHandle<()> {
     let client = lab.cluster.client.clone();
-    let tenants = Arc::new(Tenants::new(client.clone()));
+    let tenants = Arc::new(Tenants::new(client.clone(), Vec::new()));
     let auditor = Auditor::new(client, Arc::clone(&tenants), PERIOD, Metrics::new(registry));
     tokio::spawn(async move {
         tokio::join!(tenants.follow(), auditor.run());

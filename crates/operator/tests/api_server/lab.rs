@@ -26,7 +26,7 @@ use relay_operator::{
     api::v1beta1::Tenant,
     certificates::{Followed, Moment, Names, Path, Periods, follow, renew},
     image::{self, File, Finder, Registries},
-    injection::ContextLabels,
+    injection::{self, ContextLabels},
     webhook::{
         Metrics, Settings, Webhook,
         configuration::{Address, NAME, Wanted},
@@ -257,9 +257,11 @@ impl Lab {
         // Two libraries of the test choose a provider by what is installed.
         drop(rustls::crypto::ring::default_provider().install_default());
         let settings = Settings {
-            log_url: format!("https://relay-log-service.{}.svc:8443", self.namespace),
-            audience: "relay".to_owned(),
-            context: ContextLabels::default(),
+            pods: injection::Settings {
+                log_url: format!("https://relay-log-service.{}.svc:8443", self.namespace),
+                audience: "relay".to_owned(),
+                context: ContextLabels::default(),
+            },
             pull_secrets: vec![],
             drain: Duration::ZERO,
         };

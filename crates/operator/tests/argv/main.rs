@@ -5,14 +5,16 @@
 
 mod kubelet;
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
 use kubelet::expand;
 use proptest::{collection::vec, option, prelude::*};
 use relay_operator::{
     api::v1beta1::InjectionMode,
     image::config::{Found, ImageConfig, Platform},
-    injection::{ContextLabels, ENTRYPOINT, Facts, Images, Outcome, Source, Tools, inject},
+    injection::{
+        ContextLabels, ENTRYPOINT, Facts, Images, Outcome, Settings, Source, Tools, inject,
+    },
 };
 use relay_tests::program::workspace;
 use serde_json::{Value, json};
@@ -38,9 +40,11 @@ fn facts() -> Facts {
             generation: "1".to_owned(),
             pull_secrets: vec![],
         },
-        log_url: "https://logs:8443".to_owned(),
-        audience: "relay".to_owned(),
-        context: ContextLabels::default(),
+        settings: Arc::new(Settings {
+            log_url: "https://logs:8443".to_owned(),
+            audience: "relay".to_owned(),
+            context: ContextLabels::default(),
+        }),
     }
 }
 

@@ -1,13 +1,14 @@
 //! Pods, tenants and images of any kind.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use relay_operator::{
     api::v1beta1::InjectionMode,
     image::config::{Found, ImageConfig, Platform},
     injection::{
-        CONTEXT_VARIABLES, ContextLabels, ENTRYPOINT, Facts, Images, Source, Tools, VARIABLES,
+        CONTEXT_VARIABLES, ContextLabels, ENTRYPOINT, Facts, Images, Settings, Source, Tools,
+        VARIABLES,
     },
 };
 use serde_json::{Map, Value, json};
@@ -24,6 +25,12 @@ pub(crate) fn facts() -> impl Strategy<Value = Facts> {
         } else {
             tools(ready)
         },
+        settings: settings(context),
+    })
+}
+
+fn settings(context: ContextLabels) -> Arc<Settings> {
+    Arc::new(Settings {
         log_url: "https://relay-log-service.relay-system.svc:8443".to_owned(),
         audience: "relay".to_owned(),
         context,
@@ -63,9 +70,7 @@ pub(crate) fn lenient() -> Facts {
             generation: "1".to_owned(),
             pull_secrets: vec![],
         },
-        log_url: "https://logs:8443".to_owned(),
-        audience: "relay".to_owned(),
-        context: ContextLabels::default(),
+        settings: settings(ContextLabels::default()),
     }
 }
 

@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 use relay_operator::{
     certificates::{Followed, Held, Moment, Names, Periods, advance},
     image::{self, File, Finder, Registries},
-    injection::ContextLabels,
+    injection::{self, ContextLabels},
     webhook::{Metrics, Readiness, Settings, Webhook},
 };
 use serde_json::{Value, json};
@@ -292,9 +292,11 @@ impl Lab {
         let client = client.expect("plain HTTP needs nothing");
         let mut registry = Registry::with_prefix("relay_operator");
         let settings = Settings {
-            log_url: "https://relay-log-service.relay-system.svc:8443".to_owned(),
-            audience: "relay".to_owned(),
-            context: ContextLabels::default(),
+            pods: injection::Settings {
+                log_url: "https://relay-log-service.relay-system.svc:8443".to_owned(),
+                audience: "relay".to_owned(),
+                context: ContextLabels::default(),
+            },
             pull_secrets: vec![],
             drain: DRAIN,
         };

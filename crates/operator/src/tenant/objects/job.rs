@@ -84,7 +84,7 @@ fn pod(wanted: &Wanted<'_>, task: Task) -> Value {
     if wanted.choice.delivery == ToolsDelivery::InitContainer {
         pod["initContainers"] = json!([container(wanted, "copy", Mount::Writable)]);
     }
-    let secrets = wanted.pull_secrets();
+    let secrets = wanted.tenant.tools_secrets(&wanted.settings.pull_secrets);
     if !secrets.is_empty() {
         pod["imagePullSecrets"] = secrets.iter().map(|name| json!({ "name": name })).collect();
     }
