@@ -111,23 +111,18 @@ impl Reviewer {
         room: &mut Room,
     ) -> Option<Outcome> {
         let Request { namespace, object: pod, old_object: before, .. } = request;
-        match request.subject() {
-            Subject::Pod => {
-                let wanted = wanted(pod, facts);
-                let looked = self.lookup.find(pod, namespace, &wanted, deadline).await;
-                self.tell_stale(request, &looked.stale);
-                room.for_patch().await;
-                Some(inject(pod, facts, &looked.images))
-            }
-            Subject::EphemeralContainers => {
-                let wanted = wanted_ephemeral(pod, before);
-                let looked = self.lookup.find(pod, namespace, &wanted, deadline).await;
-                self.tell_stale(request, &looked.stale);
-                room.for_patch().await;
-                Some(inject_ephemeral(pod, before, facts, &looked.images))
-            }
-            Subject::Other => None,
-        }
+        let subject = request.subject()?;
+        let wanted = match subject {
+            Subject::Pod => wanted(pod, facts),
+            Subject::EphemeralContainers => wanted_ephemeral(pod, before),
+        };
+        let looked = self.lookup.find(pod, namespace, &wanted, deadline).await;
+        self.tell_stale(request, &looked.stale);
+        room.for_patch().await;
+        Some(match subject {
+            Subject::Pod => inject(pod, facts, &looked.images),
+            Subject::EphemeralContainers => inject_ephemeral(pod, before, facts, &looked.images),
+        })
     }
 
     fn answer(&self, request: &Request, outcome: Outcome) -> (Answer, Became) {

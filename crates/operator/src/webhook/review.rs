@@ -47,8 +47,6 @@ pub(super) enum Subject {
     Pod,
     /// A pod gets ephemeral containers.
     EphemeralContainers,
-    /// Something else, which no configuration of Relay asks about.
-    Other,
 }
 
 /// A review that Relay does not understand.
@@ -107,12 +105,13 @@ impl Review {
 const API_VERSION: &str = "admission.k8s.io/v1";
 
 impl Request {
-    pub(super) fn subject(&self) -> Subject {
+    pub(super) fn subject(&self) -> Option<Subject> {
         let Self { resource: Resource { group, resource }, sub_resource, operation, .. } = self;
         match (group.as_str(), resource.as_str(), sub_resource.as_str(), operation.as_str()) {
-            ("", "pods", "", "CREATE") => Subject::Pod,
-            ("", "pods", "ephemeralcontainers", "UPDATE") => Subject::EphemeralContainers,
-            _ => Subject::Other,
+            ("", "pods", "", "CREATE") => Some(Subject::Pod),
+            ("", "pods", "ephemeralcontainers", "UPDATE") => Some(Subject::EphemeralContainers),
+            // No configuration of Relay asks about it.
+            _ => None,
         }
     }
 
