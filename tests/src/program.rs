@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Path of one of Relay's programs: `entrypoint`, `relay-log-service` or `relay`.
+/// Path of one of Relay's programs: `entrypoint`, `relay-log-service`, `relay-operator` or `relay`.
 ///
 /// Taken from the folder `RELAY_BIN_DIR`, which `make test` sets to `bin/`, otherwise from the debug
 /// builds in `CARGO_TARGET_DIR`.
@@ -17,16 +17,9 @@ use std::{
 ///
 /// If it is not there: a test of a program that was not built proves nothing.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
 pub fn program(name: &str) -> PathBuf {
-    let folder = env::var_os("RELAY_BIN_DIR").map_or_else(
-        || {
-            env::var_os("CARGO_TARGET_DIR")
-                .map_or_else(|| workspace().join("target"), PathBuf::from)
-                .join("debug")
-        },
-        PathBuf::from,
-    );
+    let debug = || variable("CARGO_TARGET_DIR").unwrap_or_else(|| workspace().join("target"));
+    let folder = variable("RELAY_BIN_DIR").unwrap_or_else(|| debug().join("debug"));
     let path = folder.join(name);
     assert!(
         path.is_file(),
@@ -38,9 +31,8 @@ pub fn program(name: &str) -> PathBuf {
 
 /// Where `make images` leaves programs and images: `RELAY_BIN_DIR`, otherwise `bin`.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
 pub fn built() -> PathBuf {
-    env::var_os("RELAY_BIN_DIR").map_or_else(|| workspace().join("bin"), PathBuf::from)
+    variable("RELAY_BIN_DIR").unwrap_or_else(|| workspace().join("bin"))
 }
 
 /// Path of a tool that `scripts/install` puts into the folder for tools.
@@ -49,10 +41,8 @@ pub fn built() -> PathBuf {
 ///
 /// If it is not there.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
 pub fn tool(name: &str) -> PathBuf {
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
+    let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
     let path = cache.unwrap_or_default().join("relay/tools/bin").join(name);
     assert!(path.is_file(), "{} is missing: run `scripts/install test`", path.display());
     path
@@ -60,9 +50,14 @@ pub fn tool(name: &str) -> PathBuf {
 
 /// Whether the suites run in full length (`make test-long`).
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
 pub fn is_long_run() -> bool {
-    env::var_os("RELAY_TEST_LONG").is_some()
+    variable("RELAY_TEST_LONG").is_some()
+}
+
+/// What the environment says, if it says it.
+#[expect(clippy::disallowed_methods, reason = "the harness's only configuration")]
+fn variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name).map(PathBuf::from)
 }
 
 /// Writes a file that can be executed at once.
