@@ -1,7 +1,7 @@
 //! What the cluster holds for all tenants, as its watches show it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -130,8 +130,10 @@ fn all<Seen: Clone + PartialEq>(mirror: &Mirror<Seen>, namespace: &str) -> BTree
 /// What is said of all nodes.
 fn nodes(mirror: &Mirror<Node>) -> Nodes {
     let nodes = || mirror.of("").into_iter().flat_map(BTreeMap::values);
+    // There are a few of them, and perhaps thousands of nodes.
+    let architectures: BTreeSet<_> = nodes().map(|node| node.architecture.as_str()).collect();
     Nodes {
-        architectures: nodes().map(|node| node.architecture.clone()).collect(),
+        architectures: architectures.into_iter().map(str::to_owned).collect(),
         without_image_volumes: nodes().find_map(|node| node.without_image_volumes.clone()),
     }
 }
