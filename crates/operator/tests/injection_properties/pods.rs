@@ -1,6 +1,9 @@
 //! Pods, tenants and images of any kind.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use relay_operator::{
@@ -302,7 +305,8 @@ pub(crate) fn pod() -> impl Strategy<Value = Value> {
     let future = (option::of(unknown()), option::of(unknown()), option::of(unknown()));
     (lists, metadata, place(), (policy, option::of(0..600_u32)), future).prop_map(
         |(lists, (labels, annotations), place, (policy, grace), (in_pod, in_spec, in_metadata))| {
-            let (containers, init, volumes) = lists;
+            let (mut containers, mut init, volumes) = lists;
+            name_apart(containers.iter_mut().chain(init.iter_mut().flatten()));
             let mut pod =
                 json!({ "metadata": { "name": "p" }, "spec": { "containers": containers } });
             let mut set = |path: &str, field: &str, value: Option<Value>| {
@@ -326,6 +330,17 @@ pub(crate) fn pod() -> impl Strategy<Value = Value> {
             pod
         },
     )
+}
+
+/// The API server takes no two containers of a name.
+fn name_apart<'pod>(containers: impl Iterator<Item = &'pod mut Value>) {
+    let mut taken = HashSet::new();
+    for (index, container) in containers.enumerate() {
+        let name = container["name"].as_str().unwrap_or_default().to_owned();
+        if !taken.insert(name.clone()) {
+            container["name"] = json!(format!("{name}{index}"));
+        }
+    }
 }
 
 /// Any JSON at all.
