@@ -19,7 +19,6 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     api::ListParams,
     core::{ObjectList, PartialObjectMeta, Request},
-    runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -29,7 +28,7 @@ use prometheus_client::{
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::{lenient::Lenient, webhook::Tenants};
+use crate::{events::Events, lenient::Lenient, webhook::Tenants};
 use finding::Finding;
 use look::{Look, Memory};
 
@@ -122,7 +121,7 @@ pub struct Auditor {
     tenants: Arc<Tenants>,
     period: Duration,
     metrics: Metrics,
-    recorder: Recorder,
+    events: Events,
 }
 
 impl Auditor {
@@ -133,8 +132,8 @@ impl Auditor {
     /// Somebody follows `tenants`.
     #[must_use]
     pub fn new(client: Client, tenants: Arc<Tenants>, period: Duration, metrics: Metrics) -> Self {
-        let recorder = Recorder::new(client.clone(), Reporter::from("relay-operator"));
-        Self { client, tenants, period, metrics, recorder }
+        let events = Events::new(client.clone(), None);
+        Self { client, tenants, period, metrics, events }
     }
 
     /// Looks for as long as it is polled.
@@ -199,14 +198,9 @@ impl Auditor {
     }
 
     async fn tell(&self, finding: &Finding) {
-        let event = Event {
-            type_: EventType::Warning,
-            reason: "RunsWithoutRelay".to_owned(),
-            note: Some(finding.to_string()),
-            action: "Audit".to_owned(),
-            secondary: None,
-        };
-        if let Err(error) = self.recorder.publish(&event, &finding.about).await {
+        let note = finding.to_string();
+        let told = self.events.warn(&finding.about, "RunsWithoutRelay", "Audit", note).await;
+        if let Err(error) = told {
             complain(&error, "failed to write an event");
         }
     }

@@ -150,7 +150,7 @@ impl Part {
             leadership: lead.leadership(),
             held: self.followed.held(),
             metrics: Arc::clone(&self.metrics),
-            events: Events::new(self.client.clone(), self.config.identity.clone()),
+            events: Events::new(self.client.clone(), Some(self.config.identity.clone())),
         };
         let names = self.config.names(&self.namespace);
         let periods = Periods::default();

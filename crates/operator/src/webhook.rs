@@ -24,7 +24,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use event::about;
 pub use metrics::Metrics;
 pub use register::register;
 pub use tenants::{TENANT_LABEL, Tenants, Wish};

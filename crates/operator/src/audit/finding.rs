@@ -6,8 +6,8 @@ use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta:
 use serde_json::Value;
 
 use crate::{
+    events::about,
     injection::{INJECT, INJECTED, SKIPPED, unwrapped},
-    webhook::about,
 };
 
 /// A pod that runs without Relay, wholly or in part.
