@@ -42,6 +42,7 @@ use serde_json::Value;
 
 use crate::{api::v1beta1::InjectionMode, image::config::Found};
 
+pub use crate::tools::ENTRYPOINT;
 pub use context::{
     CONTEXT_VARIABLES, ContextLabels, RUN_LABELS, STEP_LABELS, TRIGGER_LABELS, WORKFLOW_LABELS,
 };
@@ -55,8 +56,6 @@ use pod::annotation;
 use skip::Selection;
 use verdicts::{Verdicts, note, refuse};
 
-/// Where the entrypoint lies in a wrapped container.
-pub const ENTRYPOINT: &str = "/relay/lib/entrypoint";
 /// Annotation on wrapped pods: the generation of the tools.
 pub const INJECTED: &str = "relay.sh/injected";
 /// Annotation on pods of which something is not wrapped that should be: what, and why.

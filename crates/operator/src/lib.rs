@@ -17,4 +17,5 @@ mod lenient;
 pub mod metrics;
 pub mod run;
 pub mod tenant;
+mod tools;
 pub mod webhook;

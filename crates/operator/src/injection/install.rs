@@ -11,14 +11,11 @@ use super::{
     patch::Patch,
     volumes::TOOLS,
 };
+use crate::tools::{self, MOUNT, USER};
 
 /// Its name, which is among those that are never wrapped.
 const INSTALL: &str = "relay-tools";
 
-/// Where it mounts the volume. Not `/relay`: there lies the program that it runs.
-const MOUNT: &str = "/mnt/relay";
-/// The image's own user, for pods that say root: the container is none.
-const USER: u32 = 65532;
 /// What a quota may count. A pod needs as much as its largest init container, so with what the first of its
 /// containers has it needs no more than before; and its class of service stays what it was.
 const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
@@ -87,28 +84,18 @@ fn holds(there: &Value, wanted: &Value) -> bool {
 
 /// A container that the restricted profile of Pod Security admits, and a quota as it does the pod's own.
 fn container(pod: &Value, image: &str) -> Value {
-    let mut security = json!({
-        "runAsNonRoot": true,
-        "allowPrivilegeEscalation": false,
-        "readOnlyRootFilesystem": true,
-        "capabilities": { "drop": ["ALL"] },
-        "seccompProfile": { "type": "RuntimeDefault" },
-    });
-    // The pod's user will do, whoever it is; without a word it is the image's.
+    let mut container = tools::container(INSTALL, image, &["install", MOUNT]);
+    let security = &mut container["securityContext"];
+    security["runAsNonRoot"] = true.into();
+    security["seccompProfile"] = json!({ "type": "RuntimeDefault" });
+    // The pod's user will do, whoever it is but root; without a word it is the image's.
     if pod.pointer("/spec/securityContext/runAsUser").and_then(Value::as_u64) == Some(0) {
         security["runAsUser"] = USER.into();
     }
-    json!({
-        "name": INSTALL,
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": [ENTRYPOINT],
-        "args": ["install", MOUNT],
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": security,
-        "resources": resources(pod),
-        "volumeMounts": [{ "name": TOOLS, "mountPath": MOUNT }],
-    })
+    container["imagePullPolicy"] = "IfNotPresent".into();
+    container["resources"] = resources(pod);
+    container["volumeMounts"] = json!([{ "name": TOOLS, "mountPath": MOUNT }]);
+    container
 }
 
 fn resources(pod: &Value) -> Value {

@@ -6,7 +6,10 @@
 use serde_json::{Value, json};
 
 use super::{Facts, Sentence, Tools, install, patch::Patch};
-use crate::certificates::{CA_CONFIG_MAP, CA_KEY};
+use crate::{
+    certificates::{CA_CONFIG_MAP, CA_KEY},
+    tools::CLAIM_PREFIX,
+};
 
 /// Holds the entrypoint.
 pub(super) const TOOLS: &str = "relay-tools";
@@ -15,8 +18,6 @@ pub(super) const RUN: &str = "relay-run";
 /// Holds the token and the CA.
 pub(super) const IDENTITY: &str = "relay-identity";
 
-/// How claims with tools begin.
-const CLAIM_PREFIX: &str = "relay-tools-";
 /// Room for a copy of the tools: ten times as much as they take.
 const COPY_SIZE: &str = "64Mi";
 /// A pod that writes more is evicted: Relay writes at most half of it.

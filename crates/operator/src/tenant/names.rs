@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use crate::api::v1beta1::{Fill, VolumeClaimTemplate};
+use crate::{
+    api::v1beta1::{Fill, VolumeClaimTemplate},
+    tools::CLAIM_PREFIX,
+};
 
 /// Who writes, in the API server's books.
 pub const FIELD_MANAGER: &str = "relay-operator";
@@ -112,7 +115,7 @@ impl Generation {
 
 /// Names of the claims of a generation: that which pods mount, and that of which it may be a clone.
 pub(super) fn claims(generation: &str) -> [String; 2] {
-    ["relay-tools-", SOURCE_PREFIX].map(|prefix| format!("{prefix}{generation}"))
+    [CLAIM_PREFIX, SOURCE_PREFIX].map(|prefix| format!("{prefix}{generation}"))
 }
 
 /// Names of the Jobs of a generation: that which fills its claim, and that which verifies it.

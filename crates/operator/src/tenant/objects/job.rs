@@ -10,16 +10,11 @@ use crate::{
         names::{self, APPLIED},
         plan::Wanted,
     },
+    tools::{self, MOUNT, USER},
 };
 
 /// Name of the volume with the tools.
 pub(in crate::tenant) const TOOLS_VOLUME: &str = "tools";
-/// Where a Job mounts it. Not `/relay`: there lies the program that it runs.
-const MOUNT: &str = "/mnt/relay";
-/// The program of the tools image.
-const PROGRAM: &str = "/relay/lib/entrypoint";
-/// Nobody's uid. The files are made for everyone to read.
-const USER: i64 = 65532;
 /// Seconds that a finished Job stays: to be looked at, and until a failed one is tried again.
 const TTL_SECONDS: i32 = 600;
 /// Failures of a Job's pod before it gives up: some 70 s with Kubernetes' own pauses.
@@ -93,26 +88,17 @@ fn pod(wanted: &Wanted<'_>, task: Task) -> Value {
 
 /// A container that installs the tools where it may write, and compares them where it may not.
 fn container(wanted: &Wanted<'_>, name: &str, mount: Mount) -> Value {
-    let arguments = match mount {
-        Mount::Writable => vec!["install", MOUNT],
-        Mount::ReadOnly => vec!["install", "--verify", MOUNT],
+    let arguments: &[&str] = match mount {
+        Mount::Writable => &["install", MOUNT],
+        Mount::ReadOnly => &["install", "--verify", MOUNT],
     };
     let resources = json!({ "cpu": "100m", "memory": "64Mi" });
     let is_read_only = mount == Mount::ReadOnly;
-    json!({
-        "name": name,
-        "image": wanted.settings.tools_image,
-        "command": [PROGRAM],
-        "args": arguments,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": { "drop": ["ALL"] },
-        },
-        "resources": { "requests": resources, "limits": resources },
-        "volumeMounts": [{ "name": TOOLS_VOLUME, "mountPath": MOUNT, "readOnly": is_read_only }],
-    })
+    let mut container = tools::container(name, &wanted.settings.tools_image, arguments);
+    container["resources"] = json!({ "requests": resources, "limits": resources });
+    container["volumeMounts"] =
+        json!([{ "name": TOOLS_VOLUME, "mountPath": MOUNT, "readOnly": is_read_only }]);
+    container
 }
 
 /// The tools as pods get them, or the claim that is to be written.
@@ -123,18 +109,17 @@ fn volume(wanted: &Wanted<'_>, task: Task) -> Value {
         Task::Install if is_clone => wanted.generation.source(),
         Task::Install | Task::Verify => wanted.generation.claim(),
     };
-    let source = match wanted.choice.delivery {
-        ToolsDelivery::PersistentVolumeClaim => json!({
-            "persistentVolumeClaim": { "claimName": claim, "readOnly": task == Task::Verify },
-        }),
-        ToolsDelivery::ImageVolume => {
-            json!({ "image": { "reference": image, "pullPolicy": "IfNotPresent" } })
+    let (kind, source) = match wanted.choice.delivery {
+        ToolsDelivery::PersistentVolumeClaim => {
+            let is_read_only = task == Task::Verify;
+            ("persistentVolumeClaim", json!({ "claimName": claim, "readOnly": is_read_only }))
         }
-        ToolsDelivery::InitContainer => json!({ "emptyDir": {} }),
+        ToolsDelivery::ImageVolume => {
+            ("image", json!({ "reference": image, "pullPolicy": "IfNotPresent" }))
+        }
+        ToolsDelivery::InitContainer => ("emptyDir", json!({})),
     };
     let mut volume = json!({ "name": TOOLS_VOLUME });
-    if let (Some(volume), Value::Object(source)) = (volume.as_object_mut(), source) {
-        volume.extend(source);
-    }
+    volume[kind] = source;
     volume
 }
