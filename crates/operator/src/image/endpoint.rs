@@ -26,7 +26,7 @@ use super::{
 const MAX_REDIRECTS: usize = 3;
 /// What is read of any answer at once, in bytes. Manifests and configurations are rarely larger.
 const SMALL: usize = 128 << 10;
-/// Answers beyond that which are read at the same time, so that they take 24 MiB at most, and of one namespace.
+/// Answers beyond that which are read at the same time, so that they take 24 MiB at most while they come, and of one namespace.
 const LARGE_ONES: usize = 3;
 const LARGE_ONES_EACH: usize = 1;
 /// How long an answer waits for its turn to be read on.

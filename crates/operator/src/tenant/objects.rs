@@ -29,6 +29,7 @@ const ACCOUNT_KIND: &str = "ServiceAccount";
 
 /// Size of a claim whose template has none: twenty times the tools, since there may be several architectures.
 const CLAIM_SIZE: &str = "64Mi";
+
 /// What a Job does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {

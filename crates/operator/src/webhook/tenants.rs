@@ -28,6 +28,9 @@ use crate::{
 
 /// Label on a tenant's namespace: the tenant's name.
 pub const TENANT_LABEL: &str = "relay.sh/tenant";
+/// Namespaces that are asked for at once. Anyone may send reviews, and each of a namespace that nobody knows costs
+/// the API server two requests.
+const LOOKUPS: usize = 4;
 
 /// What a tenant wants for its pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,10 +48,6 @@ pub struct Tenants {
     is_complete: watch::Sender<bool>,
     lookups: Semaphore,
 }
-
-/// Namespaces that are asked for at once. Anyone may send reviews, and each of a namespace that nobody knows costs
-/// the API server two requests.
-const LOOKUPS: usize = 4;
 
 /// Tenants by their namespaces.
 #[derive(Debug, Default)]
