@@ -29,7 +29,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Flights<K, V> {
     pub(super) async fn join(&self, key: &K, ask: impl FnOnce() -> BoxFuture<'static, V>) -> V {
         let answer = self.enter(key, ask).await;
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.get(key).is_some_and(|under| under.upgrade().is_none()) {
+        if all.get(key).is_some_and(|under| under_way(under).is_none()) {
             all.remove(key);
         }
         answer
@@ -41,11 +41,11 @@ impl<K: Clone + Eq + Hash, V: Clone> Flights<K, V> {
         ask: impl FnOnce() -> BoxFuture<'static, V>,
     ) -> Shared<BoxFuture<'static, V>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(under) = all.get(key).and_then(WeakShared::upgrade) {
+        if let Some(under) = all.get(key).and_then(under_way) {
             return under;
         }
         if all.len() >= MAX_LEFT {
-            all.retain(|_, under| under.upgrade().is_some());
+            all.retain(|_, under| under_way(under).is_some());
         }
         let asked = ask().shared();
         // An answer that is there already is not waited for.
@@ -56,13 +56,21 @@ impl<K: Clone + Eq + Hash, V: Clone> Flights<K, V> {
     }
 }
 
+/// The question, if somebody waits for its answer, and it has none yet.
+fn under_way<V: Clone>(under: &Under<V>) -> Option<Shared<BoxFuture<'static, V>>> {
+    under.upgrade().filter(|question| question.peek().is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use super::Flights;
-    use futures_util::FutureExt;
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+    use futures_util::{FutureExt, poll};
+    use std::{
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
     };
     use tokio::sync::Notify;
 
@@ -120,5 +128,21 @@ mod tests {
         assert_eq!(flights.join(&1, || async { 1 }.boxed()).await, 1);
         assert_eq!(flights.join(&2, || async { 2 }.boxed()).await, 2);
         assert_eq!(flights.join(&1, || async { 3 }.boxed()).await, 3);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_others_have_not_taken_yet_is_none_for_who_comes_later() {
+        let (flights, answer) = (Flights::<u8, u8>::new(), Arc::new(Notify::new()));
+        let waits = Arc::clone(&answer);
+        let question = async move {
+            waits.notified().await;
+            1
+        };
+        let mut slow = pin!(flights.join(&1, || question.boxed()));
+        assert!(poll!(&mut slow).is_pending());
+        answer.notify_one();
+        assert_eq!(flights.join(&1, || async { 2 }.boxed()).await, 1, "it was under way");
+        assert_eq!(flights.join(&1, || async { 3 }.boxed()).await, 3);
+        assert_eq!(slow.await, 1);
     }
 }
