@@ -33,6 +33,10 @@ impl Lab {
         Self { service: Service::on_folder(&store), folder }
     }
 
+    pub(super) fn in_memory() -> Self {
+        Self { service: Service::in_memory(), folder: tempfile::tempdir().unwrap() }
+    }
+
     pub(super) fn address(&self) -> &str {
         self.service.url().trim_start_matches("http://")
     }
@@ -52,7 +56,19 @@ impl Lab {
 
     pub(super) fn run_of(&self, pod: &str, instance: &str) -> Stream {
         let names = json!({ "name": "stdout", "pod": pod, "instance": instance, "writer": "w" });
-        let created = self.create(&names);
+        self.created(&names)
+    }
+
+    /// One of many of the same trigger.
+    pub(super) fn stream_of_trigger(&self, pod: &str) -> Stream {
+        let part = json!({ "workflow": "deploy", "trigger": "push" });
+        let mut names = json!({ "name": "stdout", "pod": pod, "instance": "i", "writer": "w" });
+        names.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
+        self.created(&names)
+    }
+
+    fn created(&self, names: &serde_json::Value) -> Stream {
+        let created = self.create(names);
         assert_eq!(created.status, 200);
         let id = created.json()["id"].as_str().unwrap().to_owned();
         Stream { address: self.address().to_owned(), path: format!("/logs/{id}"), id }

@@ -12,3 +12,4 @@ mod lab;
 mod markers;
 mod memory;
 mod names;
+mod readers;

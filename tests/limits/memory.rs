@@ -34,7 +34,7 @@ fn lines(length: usize) -> Vec<u8> {
 }
 
 /// Writes until it is taken; whoever is told to come again does.
-fn write(stream: &Stream, connection: &mut Connection, at: u64, bytes: &[u8]) {
+pub(super) fn write(stream: &Stream, connection: &mut Connection, at: u64, bytes: &[u8]) {
     let range = format!("bytes {at}-{}/*", at + bytes.len() as u64 - 1);
     let head = stream.patch_head(&range, "");
     let mut status = 0;
@@ -69,7 +69,7 @@ fn read(stream: TcpStream, most: usize) -> usize {
     all
 }
 
-fn ask(lab: &Lab, path: &str, accept: &str) -> TcpStream {
+pub(super) fn ask(lab: &Lab, path: &str, accept: &str) -> TcpStream {
     let mut connection = lab.connect();
     let head = format!(
         "GET {path} HTTP/1.1\r\nhost: relay\r\nconnection: close\r\naccept: {accept}\r\n\r\n"

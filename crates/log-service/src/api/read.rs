@@ -3,6 +3,7 @@
 mod body;
 mod lane;
 mod octet;
+mod piece;
 mod pulse;
 mod reader;
 mod runs;

@@ -28,6 +28,13 @@ pub struct PartEntry {
 }
 
 impl PartEntry {
+    /// A stream of a named pod; `None` if its pod is not named.
+    #[must_use]
+    pub fn of(entry: &IndexEntry) -> Option<Self> {
+        let StreamKey::Hashed(name) = StreamKey::of(&entry.source) else { return None };
+        Some(Self { uuid: entry.uuid, created: entry.created, name })
+    }
+
     /// What cursors call it.
     #[must_use]
     pub fn name(&self) -> StreamKey {

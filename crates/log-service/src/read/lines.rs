@@ -87,7 +87,8 @@ pub(crate) fn count(bytes: &[u8]) -> u64 {
 /// # Guarantees
 ///
 /// - The runs hold the bytes that were pushed, all of them, in order.
-/// - A line is in one run, unless it is longer than [`MAX_PART_BYTES`] or a remark cuts it.
+/// - A line is in one run, unless it is longer than [`MAX_PART_BYTES`], or than what may be held, or a
+///   remark cuts it.
 /// - An unfinished last line is held back until its newline, a remark or the end comes.
 #[derive(Debug)]
 pub(crate) struct Lines {
@@ -95,6 +96,8 @@ pub(crate) struct Lines {
     /// The beginning of an unfinished line.
     held: Vec<u8>,
     held_offset: u64,
+    /// Longest piece of a line that may be held.
+    most: usize,
     /// What comes behind all bytes.
     behind: Option<Behind>,
     /// When the current line began.
@@ -123,14 +126,35 @@ enum Behind {
 impl Lines {
     /// Begins with a line; bytes without a capture time have that of `created`.
     pub(crate) const fn new(created: UnixMillis) -> Self {
+        Self::resume(created, Begins::Line)
+    }
+
+    /// Begins where the line before began at `time`.
+    pub(crate) const fn resume(time: UnixMillis, begins: Begins) -> Self {
         Self {
             pending: None,
             held: Vec::new(),
             held_offset: 0,
+            most: MAX_PART_BYTES,
             behind: None,
-            time: created,
-            begins: Begins::Line,
+            time,
+            begins,
         }
+    }
+
+    /// Begins behind what was taken last.
+    pub(crate) const fn restart(&self) -> Self {
+        Self::resume(self.time, self.begins)
+    }
+
+    /// Holds no longer pieces of lines than this, and than [`MAX_PART_BYTES`].
+    pub(crate) fn hold_at_most(&mut self, most: usize) {
+        self.most = most.min(MAX_PART_BYTES);
+    }
+
+    /// How many bytes are held of an unfinished line.
+    pub(crate) const fn held(&self) -> usize {
+        self.held.capacity()
     }
 
     /// Takes the next bytes of the stream: those of `range`, all of which lie in `segment`.
@@ -219,18 +243,18 @@ impl Lines {
                 None => memrchr(b'\n', bytes),
             },
         };
-        let parts = bytes.len() - bytes.len() % MAX_PART_BYTES;
+        let parts = bytes.len() - bytes.len() % self.most;
         newline.map(|at| at + 1).or((parts > 0).then_some(parts))
     }
 
     /// Adds bytes to the held line until its newline or the longest part.
     fn lengthen_held(&mut self, mut pending: Pending) -> Option<Run> {
-        let room = pending.bytes.len().min(MAX_PART_BYTES - self.held.len());
+        let room = pending.bytes.len().min(self.most.saturating_sub(self.held.len()));
         let newline = memchr(b'\n', pending.bytes.get(..room).unwrap_or_default());
         let taken = pending.take(newline.map_or(room, |at| at + 1));
         self.held.extend_from_slice(&taken);
         self.pending = Some(pending);
-        let complete = newline.is_some() || self.held.len() == MAX_PART_BYTES;
+        let complete = newline.is_some() || self.held.len() >= self.most;
         complete.then(|| self.release(Ends::Within))
     }
 

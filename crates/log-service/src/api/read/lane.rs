@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use relay_protocol::{
     range::ByteRange,
     read::{Marker, StreamKey},
@@ -13,23 +12,20 @@ use relay_protocol::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::segments::Segments;
+use super::{piece, segments::Segments};
 use crate::{
     api::error::ApiError,
     clock::unix_millis,
     follow::{HOLE_PATIENCE, Patience, Step, StreamReader, View},
     hub::{FollowGuard, IndexEntry, SegmentError, Snapshot, StreamHandle},
     read::{
-        lines::{Item, Lines},
+        lines::{Begins, Item, Lines, MAX_PART_BYTES},
         query::Mode,
         record::{behind_end, source_text},
     },
     segment::Segment,
     stream::{EndRecord, Moment},
 };
-
-/// Bytes of a segment that are read at once, and held while the connection takes none.
-const PART_BYTES: u64 = 128 << 10;
 
 /// What a lane can do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +62,10 @@ pub(super) struct Lane {
     stored: Stored,
     reader: StreamReader,
     lines: Lines,
+    /// Most bytes to read at once, and to hold of an unfinished line.
+    most: usize,
+    /// Bytes that were read and not all handed out.
+    held: usize,
     /// What a segment holds beyond what was handed to `lines`.
     planned: VecDeque<Planned>,
     compared: Option<Compared>,
@@ -91,6 +91,7 @@ enum Planned {
 #[derive(Debug)]
 struct Compared {
     start: u64,
+    agrees: bool,
     /// Where others say something else, by rising end; those that were told are gone.
     conflicts: VecDeque<ByteRange>,
 }
@@ -139,6 +140,8 @@ impl Lane {
             mode,
             reader: StreamReader::new(0, patience(mode)),
             lines: Lines::new(entry.created),
+            most: MAX_PART_BYTES,
+            held: 0,
             planned: VecDeque::new(),
             compared: None,
             stored,
@@ -196,8 +199,11 @@ impl Lane {
         }
     }
 
-    /// Reads until the next item is known, or nothing more can be read now.
-    pub(super) async fn fill(&mut self) -> Result<(), ApiError> {
+    /// Reads until the next item is known, or nothing more can be read now, at most `most` bytes at
+    /// once.
+    pub(super) async fn fill(&mut self, most: usize) -> Result<(), ApiError> {
+        self.most = most;
+        self.lines.hold_at_most(most);
         if let State::Waiting(until) = self.state {
             let due = until.is_some_and(|until| until <= Instant::now());
             if due || self.has_changed() {
@@ -207,10 +213,48 @@ impl Lane {
         while self.head.is_none() && self.state == State::Reading {
             self.head = self.lines.next();
             if self.head.is_none() && !self.take_planned() {
+                self.held = 0;
                 self.step().await?;
             }
         }
         Ok(())
+    }
+
+    /// How many bytes it holds that were not handed out.
+    pub(super) fn held(&self) -> usize {
+        self.held + self.lines.held()
+    }
+
+    /// Whether it can go on where it was after what it holds was let go of. A segment that others
+    /// contradict is held, so that each contradiction is told once.
+    fn can_let_go(&self) -> bool {
+        self.compared.as_ref().is_none_or(|compared| compared.agrees)
+    }
+
+    /// Whether it can be closed, and be opened again where it was: it has an item, and is not in the
+    /// middle of a line.
+    pub(super) fn can_close(&self) -> bool {
+        let is_between = match &self.head {
+            Some(Item::Lines(run)) => run.begins == Begins::Line,
+            Some(Item::Mark { .. } | Item::End(_)) => true,
+            None => false,
+        };
+        is_between && self.can_let_go()
+    }
+
+    /// Lets go of what was not handed out: it is read again.
+    pub(super) fn let_go(&mut self) {
+        let lines = match &self.head {
+            _ if !self.can_let_go() => return,
+            Some(Item::Lines(run)) => Lines::resume(run.time, run.begins),
+            None => self.lines.restart(),
+            Some(Item::Mark { .. } | Item::End(_)) => return,
+        };
+        (self.head, self.held, self.compared) = (None, 0, None);
+        self.planned.clear();
+        self.state = State::Reading;
+        self.start(self.shown);
+        self.lines = lines;
     }
 
     /// Hands the next planned piece to the cutting of lines.
@@ -271,9 +315,10 @@ impl Lane {
     async fn load(&mut self, start: u64, range: ByteRange) -> Result<(), ApiError> {
         let Some(segment) = self.segment(start).await? else { return Ok(()) };
         self.compare(&segment, range).await?;
-        let (range, is_last) = first_part(range);
+        let (range, is_last) = piece::first(&segment, range, self.most);
         let mut from = range.start();
-        let segment = Arc::new(copy(&segment, range));
+        let segment = Arc::new(piece::copy(&segment, range));
+        self.held = segment.bytes.len();
         while let Some(conflict) = self.conflict_until(range.end()) {
             self.plan(&segment, from, conflict.end());
             self.planned.push_back(Planned::Conflict(conflict));
@@ -306,12 +351,15 @@ impl Lane {
         let mut conflicts = Vec::new();
         for (start, overlap) in rivals {
             let rival = self.segment(start).await?;
-            if rival.is_some_and(|rival| part(&rival, overlap) != part(segment, overlap)) {
+            if rival.is_some_and(|rival| {
+                piece::bytes(&rival, overlap) != piece::bytes(segment, overlap)
+            }) {
                 conflicts.push(overlap);
             }
         }
         conflicts.sort_by_key(|conflict| conflict.end());
-        self.compared = Some(Compared { start, conflicts: conflicts.into() });
+        let agrees = conflicts.is_empty();
+        self.compared = Some(Compared { start, agrees, conflicts: conflicts.into() });
         Ok(())
     }
 
@@ -355,25 +403,6 @@ impl Lane {
             _ => self.lines.time(),
         }
     }
-}
-
-/// As much of a range as is read at once, and whether that is all.
-fn first_part(range: ByteRange) -> (ByteRange, bool) {
-    let end = range.end().min(range.start() + PART_BYTES);
-    (ByteRange::new(range.start(), end).unwrap_or(range), end == range.end())
-}
-
-/// The bytes of `range`, which lies within the segment. A copy, since a reader that takes nothing
-/// would hold the whole segment.
-fn copy(segment: &Segment, range: ByteRange) -> Segment {
-    let bytes = part(segment, range).unwrap_or_default();
-    let (bytes, times) = (Bytes::copy_from_slice(bytes), segment.times.clone());
-    Segment { start: range.start(), bytes, times }
-}
-
-fn part(segment: &Segment, range: ByteRange) -> Option<&[u8]> {
-    let at = |position: u64| usize::try_from(position.checked_sub(segment.start)?).ok();
-    segment.bytes.get(at(range.start())?..at(range.end())?)
 }
 
 const fn patience(mode: Mode) -> Patience {

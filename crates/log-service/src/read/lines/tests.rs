@@ -172,3 +172,21 @@ proptest! {
         prop_assert_eq!(lines.held.len(), 0);
     }
 }
+
+#[test]
+fn lines_longer_than_what_may_be_held_come_in_parts() {
+    let segment = segment(0, b"0123456789\nab\n0123456", &[]);
+    let mut lines = Lines::new(CREATED);
+    let push = |lines: &mut Lines, start, end| {
+        lines.push(&segment, ByteRange::new(start, end).unwrap());
+        take(lines).iter().map(|run| run.bytes.clone()).collect::<Vec<_>>()
+    };
+    assert!(push(&mut lines, 0, 6).is_empty(), "all of it may be held");
+    // Less than is held already.
+    lines.hold_at_most(4);
+    assert_eq!(push(&mut lines, 6, 14), ["012345", "6789\n", "ab\n"]);
+    assert_eq!(push(&mut lines, 14, 17), [""; 0]);
+    assert_eq!(push(&mut lines, 17, 21), ["0123"]);
+    lines.cut();
+    assert_eq!(take(&mut lines).pop().unwrap().bytes, "456");
+}

@@ -16,6 +16,7 @@ use crate::{
         },
     },
     follow::Positions,
+    hub::IndexEntry,
     read::{
         lines::{Ends, Item},
         merge,
@@ -29,10 +30,19 @@ const PARALLEL: usize = 16;
 /// Longest id of an event: the service takes heads of 16 KiB, and tokens and cookies are in them, too.
 const MAX_ID_BYTES: usize = 8 << 10;
 
+/// What streams that are read together hold of their segments.
+const SHARED_BYTES: usize = 16 << 20;
+/// What one of them holds: at most what is worth reading at once, at least some lines.
+const SHARE_BYTES: (usize, usize) = (4 << 10, 128 << 10);
+/// Streams of a part of a workflow that one reader has open: as many as have a share. Beside that,
+/// each takes some 4 KiB.
+pub(super) const MAX_OPEN: usize = 4096;
+
 /// Streams that are read together.
 ///
-/// Memory: a part of a segment (128 KiB) and an unfinished line (64 KiB) for each stream that is not
-/// over, and a batch of the answer. Segments stay in the cache that all share.
+/// Memory: a part of a segment and an unfinished line for each stream that is not over, each of
+/// them at most 128 KiB and all together at most 16 MiB of either, and a batch of the answer. Segments
+/// stay in the cache that all share.
 #[derive(Debug)]
 pub(super) struct Merged {
     pub(super) output: Output,
@@ -94,12 +104,37 @@ impl Merged {
             (None, None) => {}
         }
         self.positions.open(&lane.name, lane.entry.created);
-        let place = |lane: &Lane| (lane.run, runs::rank(&lane.entry));
+        // The same whenever it is opened.
+        let place = |lane: &Lane| {
+            let entry = &lane.entry;
+            (lane.run, runs::rank(entry), entry.created, entry.uuid)
+        };
         let new = place(&lane);
         let at = self.order.partition_point(|number| place(&self.lanes[number]) <= new);
         self.order.insert(at, self.count);
         self.lanes.insert(self.count, lane);
         self.count += 1;
+    }
+
+    /// How many streams are open.
+    pub(super) fn open(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Closes half of the streams that have an item, those whose items come last, and says when these
+    /// come. They go on there once they are opened again.
+    pub(super) fn put_off(&mut self) -> Vec<(UnixMillis, IndexEntry)> {
+        let heads = self.lanes.iter().filter(|(_, lane)| lane.can_close());
+        let mut heads: Vec<_> = heads.map(|(number, lane)| (lane.time(), *number)).collect();
+        heads.sort_unstable();
+        let mut closed = Vec::new();
+        for (time, number) in heads.split_off(heads.len() / 2) {
+            let Some(lane) = self.lanes.remove(&number) else { continue };
+            self.positions.put(lane.name, lane.shown);
+            closed.push((time, lane.entry));
+        }
+        self.order.retain(|number| self.lanes.contains_key(number));
+        closed
     }
 
     /// Closes the streams that are over, and remembers how far they were read.
@@ -122,8 +157,13 @@ impl Merged {
 
     /// Reads until the next item of each stream of the first runs is known, as far as can be now.
     pub(super) async fn fill(&mut self, last_run: usize) -> Result<(), ApiError> {
+        let share = (SHARED_BYTES / self.lanes.len().max(1)).clamp(SHARE_BYTES.0, SHARE_BYTES.1);
         for lane in self.lanes.values_mut().filter(|lane| lane.run <= last_run) {
-            lane.fill().await?;
+            // It was read when they were fewer. What it holds at most now is two shares.
+            if lane.held() > 3 * share {
+                lane.let_go();
+            }
+            lane.fill(share).await?;
         }
         self.close();
         Ok(())

@@ -18,7 +18,10 @@ use relay_protocol::{
     time::UnixMillis,
 };
 
-use super::{BATCH_BYTES, Progress, SILENT_MILLIS, Writer, merged::Merged};
+use super::{
+    BATCH_BYTES, Progress, SILENT_MILLIS, Writer,
+    merged::{MAX_OPEN, Merged},
+};
 use crate::{
     api::{
         error::ApiError,
@@ -58,13 +61,13 @@ pub(in crate::api::read) struct PartReader {
     later: VecDeque<Later>,
     /// The first of them, loaded together: one after the other, a reader of many would wait for the
     /// store most of the time.
-    ready: VecDeque<(UnixMillis, Lane)>,
+    ready: VecDeque<(Later, Lane)>,
     /// Of the streams of a step, when the newest of each name was created.
     replaced: BTreeMap<StreamRef, UnixMillis>,
 }
 
-/// A stream that is not open yet.
-#[derive(Debug)]
+/// A stream that is not open.
+#[derive(Clone, Copy, Debug)]
 struct Later {
     from: UnixMillis,
     entry: PartEntry,
@@ -143,9 +146,12 @@ impl PartReader {
         while self.merged.output.length() < BATCH_BYTES {
             self.merged.fill(0).await?;
             let first = self.merged.first();
-            let ready = self.ready.front().map(|(from, _)| *from);
+            let ready = self.ready.front().map(|(later, _)| later.from);
             let next = ready.or_else(|| self.later.front().map(|later| later.from));
-            let is_due = |from| first.is_none_or(|(_, time)| from <= time);
+            // Of those that come at the same time, more may be open than there is room for.
+            let is_room = self.merged.open() < MAX_OPEN;
+            let is_due =
+                |from| first.is_none_or(|(_, time)| from < time || (is_room && from == time));
             match first {
                 _ if next.is_some_and(is_due) => self.open_next().await?,
                 Some((number, _)) => self.merged.show(number),
@@ -158,20 +164,49 @@ impl PartReader {
     }
 
     async fn open_next(&mut self) -> Result<(), ApiError> {
+        if self.merged.open() >= MAX_OPEN {
+            self.make_room()?;
+        }
         if let Some((_, lane)) = self.ready.pop_front() {
             self.add(lane);
             return Ok(());
         }
         let next: Vec<_> = self.later.iter().take(AHEAD).map(|later| later.entry).collect();
         let lanes = self.load_all(&next).await?;
-        for (Later { from, entry }, lane) in self.later.drain(..next.len()).zip(lanes) {
+        for (later, lane) in self.later.drain(..next.len()).zip(lanes) {
             match lane {
-                Some(lane) => self.ready.push_back((from, lane)),
+                Some(lane) => self.ready.push_back((later, lane)),
                 // One that could not be opened is tried again with the next look.
-                None => drop(self.known.remove(&entry.uuid)),
+                None => drop(self.known.remove(&later.entry.uuid)),
             }
         }
         Ok(())
+    }
+
+    /// Closes streams whose lines come later than those of others, so that others can be opened.
+    fn make_room(&mut self) -> Result<(), ApiError> {
+        let closed = self.merged.put_off();
+        if closed.is_empty() {
+            let what = format!("more than {MAX_OPEN} streams that have not ended");
+            let remedy =
+                "take fewer with container=, stream= or instance=, or follow a step or pods";
+            let error = format!("the log has {what}, too many to follow together: {remedy}");
+            return Err(ApiError::BadRequest(error));
+        }
+        // They may come before those that were loaded.
+        let loaded: Vec<Later> = self.ready.drain(..).map(|(later, _)| later).collect();
+        let closed = closed
+            .into_iter()
+            .filter_map(|(from, entry)| Some(Later { from, entry: PartEntry::of(&entry)? }));
+        for later in loaded.into_iter().chain(closed) {
+            self.put_off(later);
+        }
+        Ok(())
+    }
+
+    fn put_off(&mut self, later: Later) {
+        let at = self.later.partition_point(|other| other.from <= later.from);
+        self.later.insert(at, later);
     }
 
     fn add(&mut self, lane: Lane) {
@@ -238,11 +273,13 @@ impl PartReader {
     /// Looks for new streams; whether there were any.
     pub(super) async fn discover(&mut self) -> Result<bool, ApiError> {
         let entries = self.list().await?;
-        if !self.later.is_empty() || !self.ready.is_empty() {
+        let is_room = self.merged.open() + entries.len() <= MAX_OPEN;
+        if !is_room || !self.later.is_empty() || !self.ready.is_empty() {
             // Streams are opened in the order of their creation.
             self.known.extend(entries.iter().map(|entry| entry.uuid));
-            self.later.extend(entries.into_iter().map(Later::whole));
-            return Ok(false);
+            let grown = !entries.is_empty();
+            entries.into_iter().map(Later::whole).for_each(|later| self.put_off(later));
+            return Ok(grown);
         }
         let lanes = self.load_all(&entries).await?;
         let mut grown = false;
