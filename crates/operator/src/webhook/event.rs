@@ -34,7 +34,7 @@ impl Told {
     pub(super) fn stale(pod: &Value, namespace: &str, images: &[String]) -> Option<Self> {
         let images = images.join(", ");
         let note = format!(
-            "the registry does not say what {images} runs; what it said within the last day counts"
+            "what {images} runs could not be asked now; what the registry said within the last day counts"
         );
         Self::of(pod, namespace, "StaleImage", note)
     }
