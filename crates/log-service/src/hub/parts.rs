@@ -1,7 +1,8 @@
 //! Which streams there are, by part of a workflow.
 //!
 //! Nothing is kept in memory: the keys of index entries say all that is needed, and follow the order
-//! in which streams were created, so that a follower lists only what is new.
+//! in which streams were created, so that a follower is told only what is new. (A file system lists all
+//! names to find those.)
 
 use std::collections::BTreeMap;
 
