@@ -18,13 +18,6 @@ use super::{
     why::Why,
 };
 
-/// An image, and by which credentials it is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub(super) name: Name,
-    pub(super) credentials: Fingerprint,
-}
-
 /// How long an answer counts.
 const FRESH: Duration = Duration::from_mins(1);
 /// How long it counts while there is no newer one to be had.
@@ -40,6 +33,13 @@ const SHORT_PAUSE: Duration = Duration::from_secs(1);
 const KNOWN: Bounds = Bounds { count: 4096, weight: 4 << 20 };
 /// Failures that are kept where no answer is known: names that do not exist cost nothing, and must not push out those that do.
 const FAILED: Bounds = Bounds { count: 1024, weight: 1 << 20 };
+
+/// An image, and by which credentials it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) name: Name,
+    pub(super) credentials: Fingerprint,
+}
 
 /// All answers.
 #[derive(Debug)]

@@ -9,6 +9,16 @@ use serde_json::Value;
 
 use super::config::Platform;
 
+/// Labels of nodes that say what they are.
+const OS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
+const ARCHITECTURE: [&str; 2] = ["kubernetes.io/arch", "beta.kubernetes.io/arch"];
+
+/// Platforms that a pod can name. With more, all count that its images are made for, which are more, and never wrong.
+const MAX_NAMED: usize = 64;
+
+/// What a pod runs on if nobody says anything else.
+const LINUX: &str = "linux";
+
 /// On which platforms a pod may run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Platforms {
@@ -45,16 +55,6 @@ impl Nodes {
         }
     }
 }
-
-/// Labels of nodes that say what they are.
-const OS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
-const ARCHITECTURE: [&str; 2] = ["kubernetes.io/arch", "beta.kubernetes.io/arch"];
-
-/// Platforms that a pod can name. With more, all count that its images are made for, which are more, and never wrong.
-const MAX_NAMED: usize = 64;
-
-/// What a pod runs on if nobody says anything else.
-const LINUX: &str = "linux";
 
 impl Platforms {
     /// Of a pod, in a cluster of these nodes.
