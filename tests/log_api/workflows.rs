@@ -260,9 +260,8 @@ fn an_index_that_lacks_entries_is_mended_when_the_writer_asks_again() {
     }
 }
 
-/// Without namespaces of others, nothing but memory and time grows with old streams.
 #[test]
-fn a_trigger_of_many_pods_is_read_with_few_of_them_open() {
+fn the_log_of_hundreds_of_pods_is_read_whole_and_from_its_end() {
     let service = Service::in_memory();
     let count = 400;
     for number in 0..count {

@@ -7,7 +7,9 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::mpsc::sync_channel,
     thread,
+    time::Duration,
 };
 
 use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode, Url};
@@ -15,6 +17,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{certificate::Authority, program::tool};
+
+/// How long a server may take to say where it listens, on a machine that does much else.
+const START: Duration = Duration::from_mins(1);
 
 /// Whom a registry that wants a password lets in, and their password.
 pub const USER: (&str, &str) = ("me", "secret");
@@ -217,16 +222,21 @@ fn client(authority: Option<&str>) -> Client {
 }
 
 /// Starts a server that dies with the test, and waits until it says on stderr where it listens.
-fn start(server: &Command, before: &str) -> (Child, String) {
+fn start(server: &Command, before: &'static str) -> (Child, String) {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]).arg(server.get_program()).args(server.get_args());
     command.envs(server.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut child =
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("setpriv can be run");
     let said = BufReader::new(child.stderr.take().expect("it is a pipe"));
-    let mut lines = said.lines().map_while(Result::ok);
-    let place = lines.find_map(|line| line.split_once(before).map(|(_, rest)| rest.to_owned()));
-    // It goes on to tell of each request, and must not wait for a reader.
-    thread::spawn(move || lines.for_each(drop));
+    let (sender, place) = sync_channel(1);
+    thread::spawn(move || {
+        let mut lines = said.lines().map_while(Result::ok);
+        let place = lines.find_map(|line| line.split_once(before).map(|(_, rest)| rest.to_owned()));
+        drop(sender.send(place));
+        // It goes on to tell of each request, and must not wait for a reader.
+        lines.for_each(drop);
+    });
+    let place = place.recv_timeout(START).expect("it says something within a minute");
     (child, place.expect("it says where it listens"))
 }
