@@ -142,7 +142,16 @@ impl Cluster {
     ///
     /// If the API server refuses it.
     pub fn apply(&self, manifest: &str) {
-        feed(self.kubectl().args(["apply", "--filename", "-"]), manifest.as_bytes());
+        self.try_apply(manifest).expect("the API server takes it");
+    }
+
+    /// As [`apply`](Self::apply), where what it is about may go meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// If the API server refuses it.
+    pub fn try_apply(&self, manifest: &str) -> anyhow::Result<()> {
+        feed(self.kubectl().args(["apply", "--filename", "-"]), manifest.as_bytes())
     }
 
     /// Loads an image into the cluster: an OCI layout, as a folder or in an archive. `repository` is
@@ -168,7 +177,8 @@ impl Cluster {
         };
         let mut import = images(node);
         import.args(["import", "--base-name", repository, "-"]);
-        feed(&mut import, &std::fs::read(archive).expect("the archive can be read"));
+        let archive = std::fs::read(archive).expect("the archive can be read");
+        feed(&mut import, &archive).expect("the image can be loaded");
     }
 
     /// Has the node forget an image, so that the next pod pulls it.
@@ -202,15 +212,13 @@ fn images(node: &Folder) -> Command {
 }
 
 /// Runs a command that reads these bytes and must succeed.
-fn feed(command: &mut Command, input: &[u8]) {
+fn feed(command: &mut Command, input: &[u8]) -> anyhow::Result<()> {
     let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = child.expect("the program can be started");
     // One that stops reading says why, which is shown below.
     drop(child.stdin.take().expect("it is a pipe").write_all(input));
     let ended = child.wait_with_output().expect("it can be waited for");
-    assert!(
-        ended.status.success(),
-        "{command:?} failed: {}",
-        String::from_utf8_lossy(&ended.stderr)
-    );
+    let said = String::from_utf8_lossy(&ended.stderr);
+    anyhow::ensure!(ended.status.success(), "{command:?} failed: {said}");
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Write as _, stderr},
     path::Path,
     process::Command,
     sync::{
@@ -12,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Result, bail, ensure};
 use relay_tests::{
     cluster::{
         Cluster,
@@ -50,7 +52,10 @@ impl Provisioner {
             let (ended, class) = (Arc::clone(&ended), class.clone());
             thread::spawn(move || {
                 while !ended.load(Ordering::Relaxed) {
-                    provide(cluster, &class, &volumes);
+                    // What went meanwhile is not there at the next look, at which all else is tried again.
+                    if let Err(error) = provide(cluster, &class, &volumes) {
+                        drop(writeln!(stderr(), "a claim is not provided yet: {error:#}"));
+                    }
                     thread::park_timeout(Duration::from_millis(200));
                 }
             })
@@ -68,11 +73,9 @@ impl Drop for Provisioner {
 }
 
 /// Provides what is pending.
-fn provide(cluster: &Cluster, class: &str, volumes: &Path) {
+fn provide(cluster: &Cluster, class: &str, volumes: &Path) -> Result<()> {
     let words = ["get", "persistentvolumeclaims", "--all-namespaces", "--output=json"];
-    // What goes while it is looked at is nobody's concern.
-    let Ok(text) = cluster.ask(&words) else { return };
-    let all: Value = serde_json::from_str(&text).expect("JSON");
+    let all: Value = serde_json::from_str(&cluster.ask(&words)?)?;
     let all = all["items"].as_array().cloned().unwrap_or_default();
     let is_pending = |claim: &&Value| {
         claim["spec"]["storageClassName"] == class && claim["status"]["phase"] == "Pending"
@@ -92,16 +95,19 @@ fn provide(cluster: &Cluster, class: &str, volumes: &Path) {
             Some(source) if !folder.exists() => {
                 let mut copy = Command::new("cp");
                 copy.arg("-a").arg(volumes.join(name(source))).arg(&folder);
-                assert!(copy.status().expect("a program").success());
+                if !copy.status()?.success() {
+                    fs::remove_dir_all(&folder)?;
+                    bail!("{copy:?} failed");
+                }
             }
             None if *modes == json!(["ReadOnlyMany"]) => {
-                refuse(cluster, claim);
+                refuse(cluster, claim)?;
                 continue;
             }
-            _ => fs::create_dir_all(&folder).expect("the folder is ours"),
+            _ => fs::create_dir_all(&folder)?,
         }
-        let open = Command::new("chmod").arg("0777").arg(&folder).status();
-        assert!(open.expect("a program").success());
+        let open = Command::new("chmod").arg("0777").arg(&folder).status()?;
+        ensure!(open.success(), "the folder of a volume is closed");
         let volume = json!({
             "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": name(claim) },
             "spec": {
@@ -113,11 +119,12 @@ fn provide(cluster: &Cluster, class: &str, volumes: &Path) {
                 },
             },
         });
-        cluster.apply(&volume.to_string());
+        cluster.try_apply(&volume.to_string())?;
     }
+    Ok(())
 }
 
-fn refuse(cluster: &Cluster, claim: &Value) {
+fn refuse(cluster: &Cluster, claim: &Value) -> Result<()> {
     let about = &claim["metadata"];
     let event = json!({
         "apiVersion": "v1", "kind": "Event", "type": "Warning", "reason": "ProvisioningFailed",
@@ -128,7 +135,7 @@ fn refuse(cluster: &Cluster, claim: &Value) {
             "namespace": about["namespace"], "uid": about["uid"],
         },
     });
-    cluster.apply(&event.to_string());
+    cluster.try_apply(&event.to_string())
 }
 
 fn text_of(value: &Value) -> &str {

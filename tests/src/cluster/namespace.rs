@@ -111,7 +111,8 @@ impl Namespace {
     /// If the API server refuses it.
     pub fn apply(&self, manifest: &str) {
         let mut command = self.kubectl();
-        super::feed(command.args(["apply", "--filename", "-"]), manifest.as_bytes());
+        super::feed(command.args(["apply", "--filename", "-"]), manifest.as_bytes())
+            .expect("the API server takes it");
     }
 
     /// Waits until an object, as `pod/NAME`, is in a condition as `kubectl wait --for` has them.
