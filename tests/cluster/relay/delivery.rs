@@ -179,41 +179,64 @@ fn where_storage_does_not_share_a_tenant_gets_the_next_way_and_says_why() {
     written.wait_for(condition, &written.tenant());
 }
 
+/// A policy of the whole cluster, until it is dropped, by which no pod has a volume that is an image.
+struct NoImageVolumes(&'static Cluster);
+
+impl NoImageVolumes {
+    const NAME: &str = "relay-test-no-image-volumes";
+
+    fn in_force(cluster: &'static Cluster) -> Self {
+        let policy = Self(cluster);
+        let rule = json!({ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"] });
+        let forbids = "!object.spec.?volumes.orValue([]).exists(volume, has(volume.image))";
+        let spec = json!({
+            "failurePolicy": "Fail", "matchConstraints": { "resourceRules": [rule] },
+            "validations": [{ "expression": forbids, "message": "no image volumes here" }],
+        });
+        policy.apply("ValidatingAdmissionPolicy", &spec);
+        let spec = json!({ "policyName": Self::NAME, "validationActions": ["Deny"] });
+        policy.apply("ValidatingAdmissionPolicyBinding", &spec);
+        // The API server takes it over some time after it was made.
+        eventually(PATIENCE, "no pod may have an image as a volume", || policy.refuses());
+        policy
+    }
+
+    fn refuses(&self) -> bool {
+        let volume = json!({ "name": "image", "image": { "reference": "any" } });
+        let more = format!("--overrides={}", json!({ "spec": { "volumes": [volume] } }));
+        let words =
+            ["run", Self::NAME, "--image=any", "--restart=Never", "--dry-run=server", &more];
+        let refusal = self.0.ask(&words).err().map(|refusal| format!("{refusal:#}"));
+        refusal.is_some_and(|refusal| refusal.contains("no image volumes here"))
+    }
+
+    fn apply(&self, kind: &str, spec: &Value) {
+        let object = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
+            "metadata": { "name": Self::NAME }, "spec": spec,
+        });
+        self.0.apply(&object.to_string());
+    }
+}
+
+impl Drop for NoImageVolumes {
+    fn drop(&mut self) {
+        for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
+            drop(self.0.ask(&["delete", kind, Self::NAME, "--ignore-not-found"]));
+        }
+    }
+}
+
 #[test]
 fn where_a_policy_forbids_image_volumes_too_a_tenant_gets_an_init_container() {
     let relay = Relay::alone();
     if is_short_run() || relay.cluster().own_node().is_none() {
         return;
     }
-    let policy = |kind: &str, spec: Value| {
-        let object = json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
-            "metadata": { "name": "relay-test-no-image-volumes" }, "spec": spec,
-        });
-        relay.cluster().apply(&object.to_string());
-    };
-    let rule = json!({ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"] });
-    let forbids = "!object.spec.?volumes.orValue([]).exists(volume, has(volume.image))";
-    policy(
-        "ValidatingAdmissionPolicy",
-        json!({
-            "failurePolicy": "Fail", "matchConstraints": { "resourceRules": [rule] },
-            "validations": [{ "expression": forbids, "message": "no image volumes here" }],
-        }),
-    );
-    policy(
-        "ValidatingAdmissionPolicyBinding",
-        json!({
-            "policyName": "relay-test-no-image-volumes", "validationActions": ["Deny"],
-        }),
-    );
-    let default = Default::unshared(relay.cluster());
+    let _policy = NoImageVolumes::in_force(relay.cluster());
+    let _default = Default::unshared(relay.cluster());
     let tenant = relay.tenant("forbidden", &json!({}));
     assert_eq!(run(&relay, &tenant, "pod"), "emptyDir");
     let path = ".status.delivery.passedOver[*].reason";
     assert_eq!(field(&tenant, &tenant.tenant(), path), "NoReadOnlyMany PodRefused");
-    drop(default);
-    for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
-        relay.change(&["delete", kind, "relay-test-no-image-volumes"]);
-    }
 }
