@@ -13,7 +13,8 @@ use crate::api::error::ApiError;
 
 /// First and longest pause between questions to the store about other processes.
 const PROBE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
-/// Pause between lists of the pod's streams, and the shortest one after a stream was created here.
+/// Pause between lists of the streams that are asked for, and the shortest one after a stream was
+/// created here.
 const LIST: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(250));
 /// How often an idle event stream shows that it lives.
 const BEAT: Duration = Duration::from_secs(15);
