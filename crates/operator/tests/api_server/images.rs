@@ -1,7 +1,5 @@
 //! What images run is asked under the pull secrets that a real API server holds.
 
-use std::path::Path;
-
 use k8s_openapi::api::core::v1::{Node, Secret, ServiceAccount};
 use kube::{
     Api,
@@ -12,6 +10,7 @@ use relay_tests::{
     registry::{CONFIG, Content, Registry, USER},
 };
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::lab::{Creation, Lab, is_wrapped, pod};
 
@@ -34,15 +33,22 @@ async fn push(registry: &Registry) {
     drop(registry.push_image("acme/app", Some("1"), &config).await);
 }
 
-/// What is said of a registry that this authority vouches for.
-fn guarded(registry: &Registry, authority: &Authority, folder: &Path) -> String {
-    let pem = folder.join("authority.pem");
+/// A registry with the image, which wants a password, and a namespace that has it.
+async fn start_guarded() -> Option<(Lab, Registry, TempDir)> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new("registries");
+    let registry = Registry::guarded(&authority, folder.path());
+    push(&registry).await;
+    let pem = folder.path().join("authority.pem");
     std::fs::write(&pem, authority.pem()).expect("it can be written");
-    format!(
+    let images = format!(
         "registries: [{{host: {REGISTRY}, endpoints: [{{url: 'https://{}', local: true, credentials: Registry, authorities: '{}'}}]}}]",
         registry.host(),
         pem.display()
-    )
+    );
+    let lab = Lab::start_asking(&images).await?;
+    make_rights(&lab, &lab.required).await;
+    Some((lab, registry, folder))
 }
 
 /// Makes a pull secret in a namespace, and two service accounts: one names it, one does not.
@@ -68,13 +74,7 @@ async fn make_rights(lab: &Lab, namespace: &str) {
 
 #[tokio::test]
 async fn an_image_is_looked_up_with_the_pull_secrets_of_the_pod_or_of_its_service_account() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let authority = Authority::new("registries");
-    let registry = Registry::guarded(&authority, folder.path());
-    let images = guarded(&registry, &authority, folder.path());
-    push(&registry).await;
-    let Some(lab) = Lab::start_asking(&images).await else { return };
-    make_rights(&lab, &lab.required).await;
+    let Some((lab, _registry, _folder)) = start_guarded().await else { return };
     let by_pod = json!({"imagePullSecrets": [{"name": "missing"}, {"name": "pull"}]});
     for rights in [by_pod, json!({"serviceAccountName": "puller"})] {
         let pod = without_command("p", &rights);
@@ -106,13 +106,7 @@ async fn an_image_is_looked_up_with_the_pull_secrets_of_the_pod_or_of_its_servic
 
 #[tokio::test]
 async fn a_secret_is_found_by_its_name_alone_and_by_no_path_to_it() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let authority = Authority::new("registries");
-    let registry = Registry::guarded(&authority, folder.path());
-    let images = guarded(&registry, &authority, folder.path());
-    push(&registry).await;
-    let Some(lab) = Lab::start_asking(&images).await else { return };
-    make_rights(&lab, &lab.required).await;
+    let Some((lab, _registry, _folder)) = start_guarded().await else { return };
     let other = format!("../../{}/secrets/pull", lab.required);
     for name in [other.as_str(), "../secrets/pull", "./pull", "pull/", "pull?a", "%70ull"] {
         let pod = without_command("p", &json!({"imagePullSecrets": [{"name": name}]}));
