@@ -13,6 +13,7 @@ use crate::lab::{Lab, Writer, events, status};
 
 on_every_store! {
     whoever_comes_back_after_any_of_the_last_lines_loses_and_repeats_nothing,
+    whoever_comes_back_after_an_end_between_the_last_lines_loses_and_repeats_nothing,
     the_last_lines_of_what_is_over_are_over_for_whoever_comes_back,
 }
 
@@ -35,13 +36,22 @@ fn stream(lab: &Lab<'_>, pod: &str, name: &str) -> Writer {
 }
 
 fn whoever_comes_back_after_any_of_the_last_lines_loses_and_repeats_nothing(store: &Store) {
+    come_back(store, now() - 5_000);
+}
+
+fn whoever_comes_back_after_an_end_between_the_last_lines_loses_and_repeats_nothing(store: &Store) {
+    // The clocks of nodes go ahead, so that each stream ends before the next line of another.
+    come_back(store, now() + 60_000);
+}
+
+/// With lines that were captured from this moment on.
+fn come_back(store: &Store, begin: u64) {
     let lab = Lab::on(store);
-    let now = now();
     let mut writers: Vec<Writer> = ["a", "b", "c", "d"].map(|pod| part(&lab, pod, &step())).into();
     // The last lines of the first pod are newer than those of the second, which has older ones too.
     for (writer, times) in writers.iter_mut().zip([[1, 20], [2, 10], [3, 5], [30, 40]]) {
         for time in times {
-            let at = format!("{}={}", writer.position(), now + time);
+            let at = format!("{}={}", writer.position(), begin + time);
             writer.write_timed(format!("at {time}\n").as_bytes(), &at);
         }
     }

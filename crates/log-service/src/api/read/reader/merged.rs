@@ -226,8 +226,8 @@ impl Merged {
     fn wanted(&mut self, item: Item) -> Option<Item> {
         let run = match item {
             Item::Lines(run) => run,
-            Item::Mark { .. } => return (self.skip == 0).then_some(item),
-            Item::End(_) => return Some(item),
+            // Whoever came back to what stands between lines that are passed over would get the rest of them.
+            Item::Mark { .. } | Item::End(_) => return (self.skip == 0).then_some(item),
         };
         let lines = if self.skip > 0 { run.lines() } else { 0 };
         let skip = self.skip;
