@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::watch,
 };
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -154,6 +155,7 @@ impl Part {
         };
         let names = self.config.names(&self.namespace);
         let periods = Periods::default();
+        let (path, configured) = watch::channel(None);
         let registered = async {
             let wanted = Wanted {
                 namespace: self.namespace.clone(),
@@ -162,7 +164,7 @@ impl Part {
                 bundle: String::new(),
                 owner: self.owner().await,
             };
-            register(self.client.clone(), wanted, self.followed.held()).await;
+            register(self.client.clone(), wanted, self.followed.held(), path).await;
         };
         tokio::select! {
             _ = lead.keep() => None,
@@ -170,7 +172,7 @@ impl Part {
             // None of these ends by itself.
             ((), (), (), ()) = async {
                 let auditor = self.auditor();
-                let keep = certificates::keep(self.client.clone(), &self.namespace, &names, &periods);
+                let keep = certificates::keep(self.client.clone(), &self.namespace, (&names, &periods), configured);
                 tokio::join!(controller.run(), keep, registered, auditor.run())
             } => None,
         }

@@ -10,10 +10,11 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
 };
+use tokio::sync::watch;
 
 use super::{
-    CA_CONFIG_MAP, CA_KEY, Held, IssueFailed, LOG_SERVICE_SECRET, Moment, Names, Periods, SECRET,
-    Use, advance, log_service_secret, make_keys,
+    CA_CONFIG_MAP, CA_KEY, Held, IssueFailed, LOG_SERVICE_SECRET, Moment, Names, Path, Periods,
+    SECRET, Use, advance, log_service_secret, make_keys,
 };
 
 /// Who writes, in the API server's books.
@@ -48,12 +49,20 @@ pub enum KeepFailed {
 /// # Guarantees
 ///
 /// Even two that both think they lead cannot split the authority: a Secret is replaced only as it was read.
-pub async fn keep(client: Client, namespace: &str, names: &Names, periods: &Periods) {
+///
+/// `configured` is the path that the webhook's configuration names, as far as that is known.
+pub async fn keep(
+    client: Client,
+    namespace: &str,
+    (names, periods): (&Names, &Periods),
+    configured: watch::Receiver<Option<Path>>,
+) {
     // A certificate lives on for half of its life when it is due.
     let pause = MAX_PAUSE.min(periods.leaf / 20).min(periods.announcement / 4);
     let pause = pause.max(Duration::from_millis(100));
     loop {
-        match renew(&client, namespace, (names, periods), Moment::now()).await {
+        let path = configured.borrow().clone();
+        match renew(&client, namespace, (names, periods), Moment::now(), path.as_ref()).await {
             Ok(_) => tokio::time::sleep(pause).await,
             Err(error) => {
                 tracing::warn!(
@@ -66,7 +75,7 @@ pub async fn keep(client: Client, namespace: &str, names: &Names, periods: &Peri
     }
 }
 
-/// Brings the Secrets up to date once.
+/// Brings the Secrets up to date once, while the webhook's configuration names the path `configured`.
 ///
 /// # Errors
 ///
@@ -76,6 +85,7 @@ pub async fn renew(
     namespace: &str,
     (names, periods): (&Names, &Periods),
     now: Moment,
+    configured: Option<&Path>,
 ) -> Result<Held, KeepFailed> {
     let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
     let failed = |action| move |source| KeepFailed::Kube { action, source };
@@ -93,6 +103,7 @@ pub async fn renew(
         }
         Held::default()
     });
+    held.paths.configured(configured);
     let steps = advance(&mut held, names, periods, now)?;
     if !steps.is_empty() {
         tracing::info!(?steps, "certificates change");

@@ -30,7 +30,7 @@ const RANDOM_BYTES: usize = 16;
 pub struct Path(String);
 
 /// The paths that count.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Paths {
     /// The API server may still use it.
     before: Option<Path>,
@@ -38,7 +38,18 @@ pub struct Paths {
     named: Option<(Path, Moment)>,
     /// All replicas get to know it, from that moment on.
     next: Option<(Path, Moment)>,
+    /// The configuration does not name what it has to. That is written down nowhere.
+    is_held: bool,
 }
+
+impl PartialEq for Paths {
+    /// By what is written down.
+    fn eq(&self, other: &Self) -> bool {
+        self.to_text() == other.to_text()
+    }
+}
+
+impl Eq for Paths {}
 
 impl Path {
     fn new() -> Result<Self, IssueFailed> {
@@ -107,7 +118,7 @@ impl Paths {
     }
 
     pub(super) fn to_text(&self) -> String {
-        let Self { before, named, next } = self;
+        let Self { before, named, next, is_held: _ } = self;
         let before = before.iter().map(|Path(path)| format!("before {path}\n"));
         let line = |role: &'static str| {
             move |(Path(path), Moment(since)): &(Path, Moment)| format!("{role} {path} {since}\n")
@@ -124,17 +135,26 @@ impl Paths {
     /// Whether reviews may come at this path. How long that takes says nothing of the paths that count.
     #[must_use]
     pub fn accept(&self, asked: &str) -> bool {
-        let Self { before, named, next } = self;
+        let Self { before, named, next, is_held: _ } = self;
         let dated = named.iter().chain(next).map(|(path, _)| path);
         let all = before.iter().chain(dated);
         let same = all.map(|Path(path)| path.as_bytes().ct_eq(asked.as_bytes()));
         same.fold(Choice::from(0), |one, another| one | another).into()
     }
 
+    /// The configuration names this path. Until it is the one that it has to name, none is forgotten: it may be that others
+    /// do not let it be changed.
+    pub(super) fn configured(&mut self, path: Option<&Path>) {
+        self.is_held = path != self.named();
+    }
+
     /// Whether something has to change.
     pub(super) fn is_due(&self, now: Moment) -> bool {
-        let Self { before, named, next } = self;
+        let Self { before, named, next, is_held } = self;
         let Some((_, named)) = named else { return true };
+        if *is_held {
+            return false;
+        }
         let is_over = |since: &Moment, period| since.after(period) <= now;
         now < *named
             || next.as_ref().is_some_and(|(_, since)| now < *since)
@@ -241,6 +261,19 @@ mod tests {
         let named_now = advanced(&announced, at(60));
         assert!(named(&named_now) != ROOT && named_now.accept(ROOT));
         assert!(!advanced(&named_now, at(120)).accept(ROOT));
+    }
+
+    #[test]
+    fn no_path_is_forgotten_while_the_configuration_cannot_be_changed() {
+        let mut first = advanced(&Paths::default(), BEGIN);
+        let other = advanced(&Paths::default(), BEGIN);
+        for wrong in [None, other.named()] {
+            first.configured(wrong);
+            assert_eq!(advanced(&first, at(1_000_000)), first);
+        }
+        let path = first.named().cloned();
+        first.configured(path.as_ref());
+        assert_ne!(advanced(&first, at(24 * 60)), first);
     }
 
     #[test]

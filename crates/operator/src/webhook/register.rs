@@ -12,7 +12,7 @@ use kube::{
 use tokio::sync::watch;
 
 use super::configuration::{NAME, Wanted, plan};
-use crate::certificates::Held;
+use crate::certificates::{Held, Path};
 
 /// Who writes, in the API server's books.
 const MANAGER: &str = "relay-operator";
@@ -21,11 +21,13 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// Keeps the configuration as it should be for as long as it is polled. Only the leader may.
 ///
-/// `wanted.bundle` and `wanted.path` are taken from what is held.
+/// `wanted.bundle` and `wanted.path` are taken from what is held. `configured` is told which path the configuration names
+/// once it is as it should be.
 pub async fn register(
     client: Client,
     mut wanted: Wanted,
     mut held: watch::Receiver<Option<Arc<Held>>>,
+    configured: watch::Sender<Option<Path>>,
 ) {
     let configurations = Api::<MutatingWebhookConfiguration>::all(client);
     let watched = watch_object(configurations.clone(), NAME).default_backoff();
@@ -47,7 +49,10 @@ pub async fn register(
         let Some(path) = known.paths.named() else { continue };
         wanted.bundle = known.bundle();
         wanted.path = path.clone();
-        let Some(configuration) = plan(&wanted, there.as_ref()) else { continue };
+        let Some(configuration) = plan(&wanted, there.as_ref()) else {
+            configured.send_replace(Some(path.clone()));
+            continue;
+        };
         apply(&configurations, &configuration).await;
         tokio::time::sleep(PAUSE).await;
     }

@@ -38,7 +38,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -69,6 +69,8 @@ pub(crate) struct Lab {
     pub(crate) nobody: String,
     pub(crate) names: Names,
     pub(crate) followed: Followed,
+    /// The path that the configuration names.
+    pub(crate) configured: watch::Sender<Option<Path>>,
     pub(crate) address: SocketAddr,
     /// Between the webhook and the API server.
     pub(crate) gate: Gate,
@@ -227,7 +229,9 @@ impl Lab {
 
         let names = vec![cluster.host.to_string()];
         let names = Names { webhook: names.clone(), log_service: names };
-        renew(&cluster.client, &namespace, (&names, &periods), moment).await.expect("certificates");
+        renew(&cluster.client, &namespace, (&names, &periods), moment, None)
+            .await
+            .expect("certificates");
         let listener = TcpListener::bind((cluster.host, 0)).await.expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let (gate, through) = cluster.gate();
@@ -241,6 +245,7 @@ impl Lab {
             address,
             gate,
             followed: Followed::new(),
+            configured: watch::Sender::new(None),
             tasks: Vec::new(),
         };
         lab.run(listener, through, images);
@@ -285,7 +290,12 @@ impl Lab {
             bundle: String::new(),
             owner: None,
         };
-        self.tasks.push(tokio::spawn(register(client, wanted, self.followed.held())));
+        self.tasks.push(tokio::spawn(register(
+            client,
+            wanted,
+            self.followed.held(),
+            self.configured.clone(),
+        )));
     }
 
     /// Ends the webhook, so that nothing answers where it was.

@@ -333,7 +333,7 @@ async fn two_that_both_think_they_lead_end_with_one_authority() {
     drop(secrets.delete("relay-certificates", &how).await);
     let (names, periods) = (Names::in_namespace(namespace), Periods::default());
     let attempts =
-        (0..8).map(|_| renew(&cluster.client, namespace, (&names, &periods), Moment::now()));
+        (0..8).map(|_| renew(&cluster.client, namespace, (&names, &periods), Moment::now(), None));
     let held: Vec<_> = futures_util::future::join_all(attempts).await;
     let held: Vec<_> = held.into_iter().filter_map(Result::ok).collect();
     assert!(!held.is_empty(), "one of them wins");
@@ -364,7 +364,9 @@ async fn certificates_change_under_a_stream_of_pods_without_one_failure() {
     let story = async {
         for (minutes, authorities) in [(-54, 2), (0, 2), (49 * 60 + 12, 2)] {
             let client = &lab.cluster.client;
-            let renewed = renew(client, &lab.namespace, (&lab.names, &periods), at(minutes)).await;
+            let path = lab.configured.borrow().clone();
+            let keeping = (&lab.names, &periods);
+            let renewed = renew(client, &lab.namespace, keeping, at(minutes), path.as_ref()).await;
             let held = renewed.expect("certificates are renewed");
             assert_eq!(held.authorities.len(), authorities, "{held:?}");
             let bundle = held.bundle();
@@ -373,7 +375,9 @@ async fn certificates_change_under_a_stream_of_pods_without_one_failure() {
             lab.wait_for("the API server has the new bundle", async |lab| {
                 let there = lab.configuration().await.webhooks.unwrap_or_default();
                 let followed = lab.followed.held().borrow().as_deref() == Some(&held);
+                let is_known = lab.configured.borrow().as_ref() == held.paths.named();
                 followed
+                    && is_known
                     && there.iter().all(|webhook| {
                         let there = &webhook.client_config;
                         let url = there.url.as_deref().unwrap_or_default();
