@@ -103,6 +103,8 @@ fn changes(before: Option<&TenantStatus>, after: &TenantStatus) -> Vec<Event> {
 /// A note that the API server takes.
 pub(crate) fn cut(mut note: String) -> String {
     note.truncate(note.floor_char_boundary(MAX_NOTE_BYTES));
+    // It may wait to be written, and may have been megabytes.
+    note.shrink_to_fit();
     note
 }
 
@@ -144,5 +146,6 @@ mod tests {
         let long = "ü".repeat(MAX_NOTE_BYTES);
         assert_eq!(cut(long.clone()).len(), MAX_NOTE_BYTES);
         assert!(cut(format!("a{long}")).len() < MAX_NOTE_BYTES);
+        assert!(cut("x".repeat(1 << 20)).capacity() < 2 * MAX_NOTE_BYTES, "it may wait for long");
     }
 }

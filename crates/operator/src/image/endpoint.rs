@@ -30,7 +30,7 @@ const SMALL: usize = 128 << 10;
 const LARGE_ONES: usize = 3;
 const LARGE_ONES_EACH: usize = 1;
 /// How long an answer waits for its turn to be read on.
-const LARGE_WAIT: Duration = Duration::from_secs(1);
+const LARGE_WAIT: Duration = Duration::from_secs(2);
 
 /// What all requests share.
 #[derive(Debug)]

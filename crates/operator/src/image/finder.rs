@@ -237,8 +237,7 @@ impl Parts {
     /// Nobody can be asked now: what was said within the last day counts.
     fn crowded(&self, key: &Key, platforms: &Platforms) -> Outcome {
         let last = self.memory().last(key, Instant::now());
-        let known = self.answer(key, last, platforms);
-        known.unwrap_or_else(|| Outcome::failed(Why::Crowded))
+        self.answer(key, last, platforms).unwrap_or_else(|| Outcome::failed(Why::Crowded))
     }
 
     /// Where to ask, and with which credentials.
@@ -265,9 +264,9 @@ impl Parts {
     fn answer(&self, key: &Key, remembered: Remembered, platforms: &Platforms) -> Option<Outcome> {
         let (became, digest, broken) = match remembered {
             Remembered::Fresh(digest) => (Became::Remembered, digest, None),
-            Remembered::Stale(digest) => (Became::Stale, digest, None),
+            Remembered::Stale { digest, why } => (Became::Stale, digest, Some((None, why))),
             Remembered::Broken { digest, part, why } => {
-                (Became::Remembered, digest, Some((part, why)))
+                (Became::Remembered, digest, Some((Some(part), why)))
             }
             Remembered::Failed(why) => return Some(Outcome::failed(why)),
             Remembered::Nothing => return None,
@@ -275,8 +274,12 @@ impl Parts {
         let mut held = HashMap::new();
         match (self.recall(&key.name, &digest, platforms, &mut held), broken) {
             (Ok(result), _) => Some(Outcome::of(became, result)),
-            // Other platforms may need something else.
-            (Err(missing), Some((part, why))) if missing == part => Some(Outcome::failed(why)),
+            // The registry is not asked now for anything, or not for this part: other platforms may need another.
+            (Err(missing), Some((part, why)))
+                if part.as_ref().is_none_or(|part| *part == missing) =>
+            {
+                Some(Outcome::failed(why))
+            }
             (Err(_), _) => None,
         }
     }

@@ -77,7 +77,12 @@ pub(super) enum Remembered {
     /// It was said not long ago.
     Fresh(Digest),
     /// It was said long ago, and the registry does not answer now.
-    Stale(Digest),
+    Stale {
+        /// What the name stood for.
+        digest: Digest,
+        /// Why it is not asked now.
+        why: Why,
+    },
     /// It was said not long ago. A part of what it leads to was asked for in vain since: who needs that need not ask.
     Broken {
         /// What the name stands for.
@@ -106,7 +111,10 @@ impl Memory {
     /// What was said within the last day, for when nobody can be asked.
     pub(super) fn last(&mut self, key: &Key, now: Instant) -> Remembered {
         let last = self.get(key).and_then(|record| record.stale(now)).cloned();
-        last.map_or(Remembered::Nothing, Remembered::Stale)
+        last.map_or(Remembered::Failed(Why::Crowded), |digest| Remembered::Stale {
+            digest,
+            why: Why::Crowded,
+        })
     }
 
     /// A registry said what the name stands for.
@@ -131,7 +139,9 @@ impl Memory {
         let failure = Failure { why, until: now + pause, stage };
         let record = Record { known, failure: Some(failure.clone()) };
         let counts = match record.stale(now) {
-            Some(digest) if is_name => Remembered::Stale(digest.clone()),
+            Some(digest) if is_name => {
+                Remembered::Stale { digest: digest.clone(), why: failure.why }
+            }
             _ => Remembered::Failed(failure.why),
         };
         self.put(key, record, key.weight() + 512);
@@ -160,7 +170,9 @@ impl Record {
                 .map_or(Remembered::Nothing, |(digest, _)| Remembered::Fresh(digest.clone()));
         };
         match (stage, fresh, self.stale(now)) {
-            (Stage::Name, _, Some(digest)) => Remembered::Stale(digest.clone()),
+            (Stage::Name, _, Some(digest)) => {
+                Remembered::Stale { digest: digest.clone(), why: why.clone() }
+            }
             (Stage::Content(part), Some((digest, _)), _) => {
                 Remembered::Broken { digest: digest.clone(), part: part.clone(), why: why.clone() }
             }
@@ -215,7 +227,7 @@ mod tests {
         let at = |seconds: u64| begin + Duration::from_secs(seconds);
         assert_eq!(memory.recall(&key, at(59)), Remembered::Fresh(digest()));
         assert_eq!(memory.recall(&key, at(60)), Remembered::Nothing);
-        let stale = Remembered::Stale(digest());
+        let stale = Remembered::Stale { digest: digest(), why: slow() };
         assert_eq!(memory.fail(&key, slow(), Stage::Name, at(63)), stale);
         assert_eq!(memory.recall(&key, at(72)), stale, "nobody is asked");
         assert_eq!(memory.recall(&key, at(73)), Remembered::Nothing, "it is asked again");

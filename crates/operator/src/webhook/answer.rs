@@ -116,7 +116,11 @@ impl Reviewer {
             Subject::Pod => wanted(pod, facts),
             Subject::EphemeralContainers => wanted_ephemeral(pod, before),
         };
+        let asks = room.ask(namespace);
+        // What is known without asking is known at once.
+        let deadline = if asks.is_some() { deadline } else { Instant::now() };
         let looked = self.lookup.find(pod, namespace, &wanted, deadline).await;
+        drop(asks);
         self.tell_stale(request, &looked.stale);
         room.for_patch().await;
         Some(match subject {

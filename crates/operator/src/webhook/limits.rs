@@ -5,9 +5,10 @@
 //! and memory are a [`Stock`] each.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
@@ -32,6 +33,10 @@ pub(super) const MAX_BODY: usize = 8 << 20;
 const MAX_BODIES_KIB: usize = 16 << 10;
 /// Reviews that are in memory at once, in KiB, as values. Those of ordinary pods need a hundred each.
 const MAX_VALUES_KIB: usize = 24 << 10;
+/// Those of them whose images are asked for, which takes seconds: of all, and of one namespace. Whoever comes later gets the
+/// answer that is there without asking.
+const MAX_ASKING_KIB: usize = MAX_VALUES_KIB / 2;
+const MAX_ASKING_EACH_KIB: usize = MAX_VALUES_KIB / 4;
 /// The patches of bodies above that are made one at a time: that of 2,048 containers takes 20 MiB meanwhile.
 const LARGE: usize = 32 << 10;
 /// Answers that wait to be read, in KiB. Those to ordinary pods need four each.
@@ -48,6 +53,7 @@ pub(super) struct Memory {
     values: Arc<Stock>,
     answers: Arc<Stock>,
     large: Arc<Stock>,
+    asking: Arc<Asking>,
 }
 
 /// When the head of a request had come.
@@ -58,6 +64,8 @@ pub(super) struct Begun(pub(super) Instant);
 #[derive(Debug)]
 pub(super) struct Room {
     _values: Taken,
+    kib: usize,
+    asking: Arc<Asking>,
     patch: Patch,
 }
 
@@ -85,19 +93,21 @@ impl Memory {
             values: Stock::new(MAX_VALUES_KIB),
             answers: Stock::new(MAX_ANSWERS_KIB),
             large: Stock::new(1),
+            asking: Arc::default(),
         }
     }
 
     /// Waits for room for what a body becomes when it is read; `None` if that is more than there ever is.
     pub(super) async fn for_values(&self, guest: &Guest, body: &[u8]) -> Option<Room> {
-        let values = self.values.take(guest, kib(values_bytes(body))).await?;
+        let kib = kib(values_bytes(body));
+        let values = self.values.take(guest, kib).await?;
         let is_large = body.len() > LARGE;
         let patch = if is_large {
             Patch::Large(Arc::clone(&self.large), guest.clone())
         } else {
             Patch::Small
         };
-        Some(Room { _values: values, patch })
+        Some(Room { _values: values, kib, asking: Arc::clone(&self.asking), patch })
     }
 
     /// Counts an answer until whoever asked has read it.
@@ -114,10 +124,59 @@ impl Memory {
 }
 
 impl Room {
+    /// Lets its images be asked for; `None` if the namespace, or all together, have too many reviews that wait for that.
+    pub(super) fn ask(&self, namespace: &str) -> Option<Asks> {
+        Asking::begin(&self.asking, namespace, self.kib)
+    }
+
     /// Waits until the patch may be made. Only that: nobody waits for the images of another.
     pub(super) async fn for_patch(&mut self) {
         if let Patch::Large(turns, guest) = &self.patch {
             self.patch = Patch::Turn { _taken: turns.take(guest, 1).await };
+        }
+    }
+}
+
+/// What reviews hold whose images are asked for, in KiB, by namespace.
+#[derive(Debug, Default)]
+struct Asking(Mutex<HashMap<String, usize>>);
+
+/// A review whose images are asked for, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Asks {
+    all: Arc<Asking>,
+    namespace: String,
+    kib: usize,
+}
+
+impl Asking {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(all: &Arc<Self>, namespace: &str, kib: usize) -> Option<Asks> {
+        let mut held = all.lock();
+        let own = held.get(namespace).copied().unwrap_or_default();
+        let is_room = own + kib <= MAX_ASKING_EACH_KIB
+            && held.values().sum::<usize>() + kib <= MAX_ASKING_KIB;
+        // One alone may be larger than a share.
+        if !is_room && !held.is_empty() {
+            return None;
+        }
+        held.insert(namespace.to_owned(), own + kib);
+        drop(held);
+        Some(Asks { all: Arc::clone(all), namespace: namespace.to_owned(), kib })
+    }
+}
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        let mut held = self.all.lock();
+        if let Some(own) = held.get_mut(&self.namespace) {
+            *own -= self.kib;
+            if *own == 0 {
+                held.remove(&self.namespace);
+            }
         }
     }
 }
@@ -182,8 +241,11 @@ pub(super) async fn limit(
         drop(room);
         response
     };
-    let answered = timeout(REVIEW_TIMEOUT, answering).await;
-    answered.unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response())
+    let answered = tokio::select! {
+        answered = timeout(REVIEW_TIMEOUT, answering) => answered.ok(),
+        () = guest.evicted.cancelled() => None,
+    };
+    answered.unwrap_or_else(|| StatusCode::SERVICE_UNAVAILABLE.into_response())
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use rustls::{ServerConfig, crypto::ring};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -207,14 +207,22 @@ async fn drained(draining: CancellationToken, quiet: Duration, latest: watch::Re
     }
 }
 
+/// How long a connection that has to make room for others may take to say so: of one that only breaks, the API server shows
+/// people the path.
+const PARTING: Duration = Duration::from_secs(1);
+
 /// Serves until the connection ends, or has to make room for others.
 async fn evictable(
     guest: &Guest,
     served: impl Future<Output = Result<(), Broken>>,
 ) -> Result<(), Broken> {
+    let parted = async {
+        guest.evicted.cancelled().await;
+        sleep(PARTING).await;
+    };
     tokio::select! {
         served = served => served,
-        () = guest.evicted.cancelled() => Err("others need its place".into()),
+        () = parted => Err("others need its place".into()),
     }
 }
 

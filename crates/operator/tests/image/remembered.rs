@@ -307,6 +307,23 @@ async fn what_is_missing_for_one_platform_is_there_for_others() {
 }
 
 #[tokio::test]
+async fn a_registry_that_fails_is_left_alone_also_by_pods_that_need_more_of_the_image() {
+    let images = ["amd64", "arm64"].map(|on| config_of(on, on));
+    let manifests = images.each_ref().map(Content::manifest);
+    let [amd, arm] = &manifests;
+    let index = index_of(&[("linux/amd64", amd), ("linux/arm64", arm)]);
+    let shelf = images.iter().chain(&manifests).fold(Shelf::default(), Shelf::with);
+    let (server, lab) = serving(shelf.tag("1", &index)).await;
+    assert_eq!(lab.find(IMAGE).await, Ok(runs("amd64")));
+    pass(61).await;
+    server.answer(|_| status(503));
+    assert_eq!(lab.find(IMAGE).await, Ok(runs("amd64")), "what it said before");
+    drop(server.asked());
+    let clause = lab.find_as(&Asker::on(&["linux/arm64"]), IMAGE).await.unwrap_err();
+    assert!(clause.contains("status 503") && server.asked().is_empty(), "{clause}");
+}
+
+#[tokio::test]
 async fn whoever_joins_a_question_has_time_of_its_own() {
     let (shelf, is_first) = (one("a"), AtomicBool::new(true));
     let server = Server::new(move |asked| {

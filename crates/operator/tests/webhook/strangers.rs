@@ -1,7 +1,10 @@
 //! What others find who reach the webhook, and what one tenant leaves to another.
 
+use std::time::Duration;
+
 use futures_util::{future::join_all, stream};
 use relay_operator::certificates::Held;
+use relay_tests::measure::now;
 use serde_json::{Value, json};
 
 use super::lab::{Lab, creation, patch, pod, silent_registry, tenant};
@@ -76,6 +79,39 @@ async fn large_pods_whose_images_are_slow_hold_up_no_large_pod_of_another() {
     for _ in 0..8 {
         let answer = lab.review(&creation("acme", &large(pod(&json!(["true"]))))).await;
         assert!(patch(&answer).is_some());
+    }
+    slow.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn pods_whose_images_are_slow_leave_room_to_those_of_others() {
+    let (registry, images) = silent_registry().await;
+    let tenants = vec![tenant("acme", "required"), tenant("slow", "required")];
+    let lab = Lab::start_asking(tenants, &images).await;
+    // Nine of them take the room that there is for values, though each is small as a text.
+    let with_notes = |mut pod: Value| {
+        pod["metadata"]["annotations"] = json!({ "notes": ",".repeat(20_000) });
+        pod
+    };
+    let slow = (0..24).map(|at| {
+        let (client, url) = (lab.client(), lab.reviews());
+        tokio::spawn(async move {
+            for round in 0.. {
+                let pod = with_notes(without_command(&format!("silent.test/app:{at}-{round}")));
+                let review = creation("slow", &pod).to_string();
+                drop(client.post(&url).body(review).send().await);
+            }
+        })
+    });
+    let slow: Vec<_> = slow.collect();
+    lab.wait_until("some are looked up", || registry.at_most() >= 2).await;
+    let flood = now();
+    while flood.elapsed() < Duration::from_secs(2) {
+        let begun = now();
+        let pod = with_notes(pod(&json!(["true"])));
+        let answer = lab.review(&creation("acme", &pod)).await;
+        assert!(patch(&answer).is_some());
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     }
     slow.iter().for_each(tokio::task::JoinHandle::abort);
 }
