@@ -17,6 +17,7 @@ on_every_store! {
     the_log_of_a_trigger_is_never_over,
     following_may_begin_before_the_first_byte,
     following_a_step_ends_when_its_streams_have_ended,
+    what_is_asked_for_of_a_step_is_waited_for_beside_other_streams,
     the_last_lines_are_followed_by_what_comes_from_any_pod,
     whoever_comes_back_loses_and_repeats_nothing,
 }
@@ -121,6 +122,22 @@ fn following_a_step_ends_when_its_streams_have_ended(store: &Store) {
     // What is over is read to its end at once.
     let again = get(&lab, STEP, "follow=true", &[]).text().unwrap();
     assert_eq!(again.lines().count(), 4, "{again}");
+}
+
+fn what_is_asked_for_of_a_step_is_waited_for_beside_other_streams(store: &Store) {
+    let lab = Lab::on(store);
+    part(&lab, "a", &step()).write(b"other\n");
+    for (query, field, value) in [
+        ("stream=stderr", "name", "stderr"),
+        ("container=second", "container", "second"),
+        ("instance=j", "instance", "j"),
+    ] {
+        let mut answer = get(&lab, STEP, &format!("follow=true&{query}"), &[]);
+        let mut named = body("a", &step());
+        named[field] = json!(value);
+        Writer::at(lab.service(), &named).0.write(b"line\n");
+        assert_eq!(take(&mut answer, 5), b"line\n", "{query}");
+    }
 }
 
 fn the_last_lines_are_followed_by_what_comes_from_any_pod(store: &Store) {

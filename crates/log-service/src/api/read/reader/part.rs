@@ -53,8 +53,10 @@ pub(in crate::api::read) struct PartReader {
     pub(super) request: Arc<Request>,
     pub(super) merged: Merged,
     context: Context,
-    /// Streams that are read, were, will be, or are not asked for.
+    /// Streams that are read, were, or will be.
     known: BTreeSet<StreamUuid>,
+    /// Those that are not asked for: each look would ask for their names again.
+    others: BTreeSet<StreamUuid>,
     /// When the newest stream of the part was created.
     newest: UnixMillis,
     /// Streams that are not open yet, by the time from which they may have lines.
@@ -91,6 +93,7 @@ impl PartReader {
             merged: Merged::new(writer, since),
             context,
             known: BTreeSet::new(),
+            others: BTreeSet::new(),
             newest: UnixMillis::default(),
             later: VecDeque::new(),
             ready: VecDeque::new(),
@@ -123,7 +126,8 @@ impl PartReader {
         let Request { app, namespace, query, .. } = &*self.request;
         let since = UnixMillis(self.newest.0.saturating_sub(LATE_MILLIS));
         let mut entries = app.hub.part_streams(namespace, &self.context, since).await?;
-        entries.retain(|entry| !self.known.contains(&entry.uuid));
+        let is_seen = |uuid: &StreamUuid| self.known.contains(uuid) || self.others.contains(uuid);
+        entries.retain(|entry| !is_seen(&entry.uuid));
         let newest = entries.last().map(|entry| entry.created).unwrap_or_default();
         self.newest = self.newest.max(newest);
         if query.container.is_some() || query.stream.is_some() || query.instance.is_some() {
@@ -135,8 +139,7 @@ impl PartReader {
             let found: Vec<_> = found.buffered(PARALLEL).try_collect().await?;
             let (wanted, others): (Vec<_>, Vec<_>) =
                 found.into_iter().flatten().partition(|(_, is_wanted)| *is_wanted);
-            // Each look would ask for them again.
-            self.known.extend(others.iter().map(|(entry, _)| entry.uuid));
+            self.others.extend(others.iter().map(|(entry, _)| entry.uuid));
             entries = wanted.into_iter().map(|(entry, _)| entry).collect();
         }
         Ok(entries)
