@@ -119,22 +119,30 @@ impl Pulse {
     }
 
     fn due(&mut self, now: Instant) -> Wake {
-        if self.probe_at <= now {
-            self.probe_pause = (self.probe_pause * 2).min(PROBE.1);
-            self.probe_at = now + self.probe_pause;
-            return Wake::Probe;
+        let duties =
+            [(self.probe_at, Wake::Probe), (self.list_at, Wake::List), (self.beat_at, Wake::Beat)];
+        let wake = first(duties, now);
+        match wake {
+            Wake::Probe => {
+                self.probe_pause = (self.probe_pause * 2).min(PROBE.1);
+                self.probe_at = now + self.probe_pause;
+            }
+            Wake::List => {
+                self.listed = now;
+                self.list_at = now + LIST.0;
+            }
+            Wake::Beat => self.beat_at = now + BEAT,
+            Wake::Changed | Wake::Stop => {}
         }
-        if self.list_at <= now {
-            self.listed = now;
-            self.list_at = now + LIST.0;
-            return Wake::List;
-        }
-        if self.beat_at <= now {
-            self.beat_at = now + BEAT;
-            return Wake::Beat;
-        }
-        Wake::Changed
+        wake
     }
+}
+
+/// The duty that is due longest: where the store is so slow that one is always due, the others have
+/// their turns, too.
+fn first(duties: [(Instant, Wake); 3], now: Instant) -> Wake {
+    let due = duties.into_iter().filter(|(at, _)| *at <= now).min_by_key(|(at, _)| *at);
+    due.map_or(Wake::Changed, |(_, wake)| wake)
 }
 
 /// Resolves with the first change; never, if there is nothing to change.
@@ -153,4 +161,28 @@ async fn any(changes: Vec<watch::Receiver<u64>>) {
         return std::future::pending().await;
     }
     select_all(waits).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{Wake, first};
+
+    #[test]
+    fn the_duty_that_is_due_longest_comes_first() {
+        let now = Instant::now();
+        let duties = |probe: u64, list: u64, beat: u64| {
+            [(probe, Wake::Probe), (list, Wake::List), (beat, Wake::Beat)]
+                .map(|(seconds, wake)| (now + Duration::from_secs(seconds), wake))
+        };
+        let at = |duties, seconds| first(duties, now + Duration::from_secs(seconds));
+        assert_eq!(at(duties(1, 2, 3), 3), Wake::Probe);
+        assert_eq!(at(duties(2, 1, 3), 3), Wake::List, "a probe that is always due waits its turn");
+        assert_eq!(at(duties(3, 2, 1), 3), Wake::Beat);
+        assert_eq!(at(duties(3, 2, 4), 2), Wake::List);
+        assert_eq!(at(duties(1, 2, 3), 0), Wake::Changed);
+    }
 }
