@@ -9,6 +9,7 @@ use crate::lab::{Lab, take};
 on_every_store! {
     following_may_begin_before_the_first_byte_and_ends_with_the_log,
     each_line_comes_when_it_is_durable_and_both_streams_are_followed,
+    no_line_that_comes_is_left_out_for_one_that_was_not_finished,
     a_new_run_of_the_container_joins,
     a_hole_that_is_filled_in_time_is_never_seen,
     a_slow_follower_loses_nothing_and_holds_up_nobody,
@@ -52,6 +53,22 @@ fn each_line_comes_when_it_is_durable_and_both_streams_are_followed(store: &Stor
     let mut rest = Vec::new();
     answer.read_to_end(&mut rest).unwrap();
     assert_eq!(rest, b"");
+}
+
+fn no_line_that_comes_is_left_out_for_one_that_was_not_finished(store: &Store) {
+    let lab = Lab::on(store);
+    let mut writers = ["stdout", "stderr"].map(|name| lab.writer("p", "a", name));
+    for writer in &mut writers {
+        writer.write(b"begun ");
+    }
+    let mut answer = lab.get("p", "follow=true&tail=1", &[]);
+    for mut writer in writers {
+        writer.write(b"ended\n");
+        writer.finish();
+    }
+    let mut rest = String::new();
+    answer.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "begun ended\nbegun ended\n");
 }
 
 fn a_new_run_of_the_container_joins(store: &Store) {

@@ -19,6 +19,7 @@ on_every_store! {
     following_a_step_ends_when_its_streams_have_ended,
     what_is_asked_for_of_a_step_is_waited_for_beside_other_streams,
     the_last_lines_are_followed_by_what_comes_from_any_pod,
+    no_line_that_comes_is_left_out_for_one_that_was_not_finished,
     whoever_comes_back_loses_and_repeats_nothing,
 }
 
@@ -153,6 +154,22 @@ fn the_last_lines_are_followed_by_what_comes_from_any_pod(store: &Store) {
         assert_eq!(take(&mut answer, 7), b"from a\n");
         new.write(b"new\n");
         assert_eq!(take(&mut answer, 4), b"new\n");
+    }
+}
+
+fn no_line_that_comes_is_left_out_for_one_that_was_not_finished(store: &Store) {
+    let lab = Lab::on(store);
+    let mut writers = ["a", "b"].map(|pod| part(&lab, pod, &trigger()));
+    let time = format!("0={}", super::now());
+    for writer in &mut writers {
+        writer.write_timed(b"begun ", &time);
+    }
+    let mut answer = get(&lab, TRIGGER, "follow=true&tail=1", &[]);
+    part(&lab, "c", &trigger()).write(b"whole\n");
+    assert_eq!(take(&mut answer, 6), b"whole\n");
+    for mut writer in writers {
+        writer.write(b"ended\n");
+        assert_eq!(take(&mut answer, 12), b"begun ended\n");
     }
 }
 

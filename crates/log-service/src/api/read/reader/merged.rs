@@ -240,6 +240,14 @@ impl Merged {
         self.since.is_none_or(|since| run.time >= since).then_some(Item::Lines(run))
     }
 
+    /// Nothing can be read now. Where no stream waits at a hole, all that was stored is shown or passed
+    /// over, but for unfinished lines: what comes is none of the lines to leave out.
+    pub(super) fn begin_live(&mut self) {
+        if self.deadline().is_none() {
+            self.skip = 0;
+        }
+    }
+
     /// Asks the store for what other processes wrote to streams that are waited for.
     pub(super) async fn probe(&self) -> Result<(), ApiError> {
         let probes: Vec<_> = self.waiting().map(Lane::probe).collect();

@@ -158,7 +158,10 @@ impl PartReader {
             match first {
                 _ if next.is_some_and(is_due) => self.open_next().await?,
                 Some((number, _)) => self.merged.show(number),
-                None if !self.is_over() => return Ok(Progress::Idle),
+                None if !self.is_over() => {
+                    self.merged.begin_live();
+                    return Ok(Progress::Idle);
+                }
                 None if self.grows().await? => {}
                 None => return Ok(Progress::Done),
             }

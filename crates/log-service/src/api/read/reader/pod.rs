@@ -52,7 +52,10 @@ impl PodReader {
             match self.merged.first() {
                 Some((number, _)) => self.merged.show(number),
                 None if self.next_run().await? => {}
-                None if !self.is_over() => return Ok(Progress::Idle),
+                None if !self.is_over() => {
+                    self.merged.begin_live();
+                    return Ok(Progress::Idle);
+                }
                 None if self.grows().await? => {}
                 None => return Ok(Progress::Done),
             }
