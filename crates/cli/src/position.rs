@@ -1,15 +1,18 @@
 //! How far a reader came, so that a broken connection loses and repeats nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use relay_protocol::{
     name::{ContainerName, StreamName},
     read::{Content, Cursor, Marker, Record, StreamKey, StreamRef, StreamState},
+    time::UnixMillis,
 };
 
 /// Length of a cursor past which what is over is left out of it: the service takes heads of 16 KiB,
 /// and a trigger may have any number of streams while it is followed.
 const MAX_CURSOR_BYTES: usize = 8 << 10;
+/// A position in a stream that is over: nothing of it comes again.
+const BEHIND_THE_END: u64 = u64::MAX;
 
 /// Positions in all streams that are read.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ struct Position {
     /// `next` when the connection was last made: the service may repeat what lies before.
     resumed: u64,
     end: End,
+    /// Whether a record of it came.
+    came: bool,
     /// How many streams came before it.
     number: u64,
 }
@@ -86,11 +91,12 @@ impl Positions {
         let Some(position) = self.streams.get_mut(&record.source) else {
             let number = self.count;
             let told = if is_end(record) { End::Came } else { End::Unknown };
-            let position = Position { next: end, resumed: 0, end: told, number };
+            let position = Position { next: end, resumed: 0, end: told, came: true, number };
             self.count += 1;
             self.streams.insert(record.source.clone(), position);
             return Novelty::New;
         };
+        position.came = true;
         if is_end(record) {
             let before = std::mem::replace(&mut position.end, End::Came);
             return if before == End::Came { Novelty::Repeated } else { Novelty::New };
@@ -107,38 +113,43 @@ impl Positions {
 
     /// Where to go on. From now on, what lies before is known.
     pub(crate) fn resume(&mut self) -> Cursor {
-        self.forget_old();
-        let mut positions = Vec::with_capacity(self.streams.len());
-        for (source, position) in &mut self.streams {
+        for position in self.streams.values_mut() {
             position.resumed = position.next;
-            positions.push((StreamKey::of(source), position.next));
+            if position.end == End::Told && !position.came {
+                // The last lines were none of its lines: its end is not among them, either.
+                (position.end, position.next) = (End::Came, BEHIND_THE_END);
+            }
         }
+        let left_out = self.left_out();
+        let named = self.streams.iter().filter(|(source, _)| !left_out.contains(*source));
+        let mut positions: Vec<_> =
+            named.map(|(source, position)| (StreamKey::of(source), position.next)).collect();
         positions.sort();
-        Cursor { settled: None, positions }
+        // Of what is not named nothing came, so it is read from its first byte on, unless something
+        // that came is not named either.
+        Cursor { settled: left_out.is_empty().then(UnixMillis::default), positions }
     }
 
-    /// Leaves out streams that are over, from the oldest on, until a cursor fits into a header. The
-    /// service knows that what is so much older than the newest was read.
-    fn forget_old(&mut self) {
+    /// The streams that are over, from the oldest on, until a cursor without them fits into a header.
+    /// The service takes what is so much older than the newest for read; the rest comes again.
+    fn left_out(&self) -> HashSet<StreamRef> {
         let digits = |number: u64| number.checked_ilog10().unwrap_or(0) as usize + 1;
         let length = |(source, position): (&StreamRef, &Position)| {
             StreamKey::of(source).to_string().len() + digits(position.next) + 2
         };
         let mut total: usize = self.streams.iter().map(length).sum();
         let over = self.streams.iter().filter(|(_, position)| position.end != End::Unknown);
-        let mut over: Vec<_> = over.map(|(source, position)| (position.number, source)).collect();
-        over.sort_unstable();
-        let mut forgotten = Vec::new();
-        for (_, source) in over {
+        let mut over: Vec<_> = over.collect();
+        over.sort_unstable_by_key(|(_, position)| position.number);
+        let mut left_out = HashSet::new();
+        for stream in over {
             if total <= MAX_CURSOR_BYTES {
                 break;
             }
-            total -= length((source, &self.streams[source]));
-            forgotten.push(source.clone());
+            total -= length(stream);
+            left_out.insert(stream.0.clone());
         }
-        for source in forgotten {
-            self.streams.remove(&source);
-        }
+        left_out
     }
 
     /// Whether there are streams and all that were seen are over.
@@ -184,11 +195,11 @@ mod tests {
     #[test]
     fn a_reader_goes_on_behind_the_last_byte_of_every_stream() {
         let mut positions = Positions::default();
-        assert_eq!(positions.resume().to_string(), "");
+        assert_eq!(positions.resume().to_string(), "0~");
         positions.note(&record("stdout", 0, 5, TEXT));
         positions.note(&record("stderr", 0, 2, r#""marker":{"kind":"dropped"}"#));
         positions.note(&record("stdout", 5, 3, TEXT));
-        assert_eq!(positions.resume().to_string(), "main/stderr@a1:2,main/stdout@a1:8");
+        assert_eq!(positions.resume().to_string(), "0~main/stderr@a1:2,main/stdout@a1:8");
     }
 
     #[test]
@@ -215,6 +226,7 @@ mod tests {
         let newest: Vec<_> = positions.streams.keys().cloned().collect();
         let cursor = positions.resume();
         assert!((7_000..=8 << 10).contains(&cursor.to_string().len()), "{cursor}");
+        assert_eq!(cursor.settled, None, "what is not named is not new");
         let named = |number: u32| {
             let pod = Some(format!("p{number}").parse().unwrap());
             let source = newest.iter().find(|source| source.pod == pod).unwrap();
@@ -222,6 +234,24 @@ mod tests {
         };
         assert!(named(0) && named(4_950), "what is not over is named");
         assert!(named(4_999) && !named(1));
+        let mut end = record("stdout", 0, 5, END);
+        end.source.pod = Some("p1".parse().unwrap());
+        assert_eq!(positions.note(&end), Novelty::Repeated, "the service may send it again");
+    }
+
+    #[test]
+    fn the_end_of_a_stream_that_has_none_of_the_last_lines_does_not_come_later() {
+        let streams = pod(r#","end":"eof""#);
+        let mut positions = Positions::behind(&streams, &Selection::default());
+        let cursor = "0~main/stderr@a1:4,main/stdout@a1:18446744073709551615";
+        assert_eq!(positions.resume().to_string(), cursor);
+        assert_eq!(positions.note(&record("stdout", 5, 4, TEXT)), Novelty::Repeated);
+        assert_eq!(positions.note(&record("stdout", 9, 0, END)), Novelty::Repeated);
+        // One that has some is read on to its end.
+        let mut positions = Positions::behind(&streams, &Selection::default());
+        assert_eq!(positions.note(&record("stdout", 5, 4, TEXT)), Novelty::New);
+        assert_eq!(positions.resume().to_string(), "0~main/stderr@a1:4,main/stdout@a1:9");
+        assert_eq!(positions.note(&record("stdout", 9, 0, END)), Novelty::New);
     }
 
     #[test]
@@ -244,7 +274,7 @@ mod tests {
         assert!(named(4_999) && !named(1));
         let mut end = record("stdout", 9, 0, END);
         end.source.pod = Some("p4999".parse().unwrap());
-        assert_eq!(positions.note(&end), Novelty::New, "an end that did not come is new");
+        assert_eq!(positions.note(&end), Novelty::Repeated, "it was not asked for");
     }
 
     #[test]
@@ -264,7 +294,7 @@ mod tests {
         let mut positions = Positions::default();
         positions.note(&record("stdout", 0, 5, TEXT));
         positions.note(&record("stdout", 5, 9, r#""marker":{"kind":"conflict"}"#));
-        assert_eq!(positions.resume().to_string(), "main/stdout@a1:5");
+        assert_eq!(positions.resume().to_string(), "0~main/stdout@a1:5");
     }
 
     #[test]
@@ -272,7 +302,7 @@ mod tests {
         let stderr = Selection { stream: Some("stderr".parse().unwrap()), container: None };
         let mut positions = Positions::behind(&pod(""), &stderr);
         assert_eq!(positions.note(&record("stderr", 2, 2, TEXT)), Novelty::New);
-        assert_eq!(positions.resume().to_string(), "main/stderr@a1:4");
+        assert_eq!(positions.resume().to_string(), "0~main/stderr@a1:4");
         assert!(!positions.all_ended());
     }
 

@@ -93,7 +93,7 @@ fn a_broken_connection_loses_and_repeats_nothing() {
         "{lines:?}"
     );
     let positions: Vec<_> = asked.iter().map(|asked| asked.header("last-event-id")).collect();
-    let position = |offset| Some(format!("main/stdout@a1:{offset}"));
+    let position = |offset| Some(format!("0~main/stdout@a1:{offset}"));
     assert_eq!(
         positions.iter().map(|id| id.map(str::to_owned)).collect::<Vec<_>>(),
         [None, position(8), position(8), position(14)]
