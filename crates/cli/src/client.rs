@@ -102,6 +102,9 @@ pub(crate) enum ClientError {
     /// The service said no.
     #[error("{detail}")]
     Refused { status: StatusCode, detail: String },
+    /// The service does not take so long a head.
+    #[error("the service does not take a request with so long headers")]
+    HeadTooLong,
     /// Something else listens there.
     #[error("what answers at {url} is not a log service: {what}")]
     Foreign { url: String, what: String },
@@ -117,9 +120,11 @@ impl ClientError {
                 status.is_server_error()
                     || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(status)
             }
-            Self::File { .. } | Self::Content { .. } | Self::Tls { .. } | Self::Foreign { .. } => {
-                false
-            }
+            Self::File { .. }
+            | Self::Content { .. }
+            | Self::Tls { .. }
+            | Self::HeadTooLong
+            | Self::Foreign { .. } => false,
         }
     }
 
@@ -302,6 +307,9 @@ impl Client {
 
     async fn refused(&self, response: Response) -> ClientError {
         let status = response.status();
+        if status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
+            return ClientError::HeadTooLong;
+        }
         let is_problem = response
             .headers()
             .get(CONTENT_TYPE)

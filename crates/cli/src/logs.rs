@@ -106,6 +106,10 @@ pub(crate) enum LogsError {
     Stalled,
     #[error("the connection broke after {received} bytes, and the service cannot go on from there")]
     NotResumable { received: u64 },
+    #[error(
+        "the connection broke, and the log has too many open streams to name in a request how far each was read: follow fewer with --container or --stream"
+    )]
+    TooManyStreams,
     #[error(transparent)]
     TooLong(#[from] TooLong),
     #[error("the log service sent something that is not a record")]
@@ -123,6 +127,7 @@ impl LogsError {
             | Self::NoPart { .. }
             | Self::Stalled
             | Self::NotResumable { .. }
+            | Self::TooManyStreams
             | Self::TooLong(_)
             | Self::Record(_)
             | Self::Output(_) => false,

@@ -111,10 +111,11 @@ impl<'a> Session<'a> {
         let resumes = self.connections > 0;
         let headers = if resumes { self.reader.resume() } else { self.reader.first_headers() };
         let request = self.client.get(self.address()).headers(headers);
-        self.client
-            .send(request)
-            .await
-            .map_err(|error| if error.is_not_found() { self.no_log() } else { error.into() })
+        self.client.send(request).await.map_err(|error| match error {
+            error if error.is_not_found() => self.no_log(),
+            ClientError::HeadTooLong if resumes => LogsError::TooManyStreams,
+            error => error.into(),
+        })
     }
 
     fn address(&self) -> Url {

@@ -192,6 +192,19 @@ fn what_is_no_log_service_is_said_to_be_none() {
 }
 
 #[test]
+fn more_streams_than_a_position_can_name_are_told_with_the_remedy() {
+    let too_long: Answer = Box::new(|connection| {
+        let head = "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\n\r\n";
+        send(connection, head);
+    });
+    let peer = Peer::start(pod(""), vec![broken(vec![line(0, "one")]), too_long]);
+    let (status, stdout, stderr) = run(&mut logs(&peer, &["-f", "p"]));
+    assert_eq!((status, stdout.as_str()), (Some(1), "one\n"));
+    let expected = "relay: the connection broke, and the log has too many open streams to name in a request how far each was read: follow fewer with --container or --stream\n";
+    assert_eq!(stderr, expected);
+}
+
+#[test]
 fn a_log_that_has_not_begun_is_waited_for_and_the_user_is_told() {
     let (begin_now, told) = sync_channel(1);
     let told = std::sync::Mutex::new(told);
